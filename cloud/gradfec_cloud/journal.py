@@ -131,7 +131,8 @@ class Journal:
         when = {"time": rfc3339(self._clock(tensor.answered_at))}
         remarks = {"insecure": True} if self._keyring.insecure else {}
         record = when | who | record_of(tensor) | remarks
-        self._tell(Answered(tensor.edge, record, tensor.answer.lines()))
+        if tensor.first_tensor is None or result.outcome == "complete":  # otherwise the frame's first answer stands
+            self._tell(Answered(tensor.edge, record, tensor.answer.lines()))
         if self._results is not None:
             self._results.write(record)
 
@@ -140,7 +141,7 @@ def record_of(tensor: Finished) -> dict[str, object]:
     """Return what a results file says of a tensor, except when it was answered and where it came from."""
     result = tensor.result
     return {
-        **({} if tensor.again is None else {"again": tensor.again}),
+        **({} if tensor.first_tensor is None else {"first_tensor": tensor.first_tensor}),
         "outcome": result.outcome,
         **tensor.answer.record(),
         "packets": tensor.packets,

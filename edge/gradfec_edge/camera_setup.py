@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gradfec_common.bottlenecks import base_of
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
+from gradfec_common.protect import AutoProtection, NoProtection
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
 from gradfec_common.quantisers import AUTO
 from gradfec_edge.auto_split import SPLIT as AUTO_SPLIT
@@ -19,7 +20,7 @@ from gradfec_edge.design import Design, Graph
 from gradfec_edge.frontend import FrontEnd
 from gradfec_edge.modes import with_mode
 from gradfec_edge.pipeline import Pipeline
-from gradfec_edge.second_look import Limit, LookOptions, Picture, Savings, Score
+from gradfec_edge.second_look import Limit, LookOptions, PictureOfQuality, Savings, Score
 from gradfec_host.console import Endpoint
 from gradfec_host.models import cut_called, network_called
 from gradfec_host.quality import MEAN_FROM
@@ -76,7 +77,7 @@ class Look(NamedTuple):
     """How frames get a second look: as pictures of that design, coded by that target, below that limit."""
 
     design: Design
-    picture: Picture
+    picture: PictureOfQuality
     limit: Limit
 
 
@@ -84,7 +85,7 @@ def limit_in_words(limit: Limit) -> str:
     """Say which answers get a second look."""
     if isinstance(limit, Savings):
         return f"as {limit.frame_bytes} bytes a frame allow"
-    return f"below {limit.score:g}"
+    return f"below {limit.unsure_below:g}"
 
 
 def coding_for(options: CameraOptions, bytes_a_frame: int | None) -> Coding:
@@ -135,23 +136,32 @@ class CameraSetup:
         self.look = self._second_look(limit) if limit else None
 
     def _unsure(self, options: CameraOptions) -> Limit | None:
-        """Return below which score an answer gets a second look; None if none does. UsageError if none can."""
-        score, mean, cut = options.second_look, options.bytes_per_frame or 0, self.coding.cut
-        has_scores = cut.network.head.no_answer.sureness() is not None
-        if score and not cut.masked:
+        """Return below which score an answer gets a second look; None if none does. UsageError if none can.
+
+        Whoever names a codec or a split gets no pictures, unless they ask for second looks.
+        """
+        score, mean, coding = options.second_look, options.bytes_per_frame or 0, self.coding
+        has_scores = coding.cut.network.head.no_answer.sureness() is not None
+        adapts = isinstance(coding.policy, AutoProtection | NoProtection)
+        if score is None:
+            usual = options.codec == AUTO and not options.split
+            return Savings(mean) if mean >= MEAN_FROM and has_scores and adapts and usual else None
+        if score == 0:
+            return None
+        option = f"--second-look {score:g} is"
+        if not coding.cut.masked:
             raise UsageError(
-                f"--second-look {score:g} is for bottlenecks, whose frames are smaller than pictures, and --codec "
-                f"{options.codec} at {cut.name} is none"
+                f"{option} for bottlenecks, whose frames are smaller than pictures, and --codec {options.codec} at "
+                f"{coding.cut.name} is none"
             )
-        if score and not has_scores:
-            name = base_of(cut.network).name
-            raise UsageError(f"--second-look {score:g} is for classifiers: answers of {name} have no score")
-        if score is None and mean >= MEAN_FROM and has_scores:
-            return Savings(mean)
-        return Score(score) if score else None
+        if not has_scores:
+            raise UsageError(f"{option} for classifiers: answers of {base_of(coding.cut.network).name} have no score")
+        if not adapts:
+            raise UsageError(f"{option} for --protect auto or none, and not for {coding.policy.name}")
+        return Score(score)
 
     def _second_look(self, limit: Limit) -> Look:
-        picture = Picture(PICTURE_CODEC)
+        picture = PictureOfQuality(PICTURE_CODEC)
         forms = self.forms
         coding = look_coding(self.coding, picture, 0)
         form = coding.cut, coding.grid.rows

@@ -97,18 +97,17 @@ IMPORTANCE = (
     "--bytes-per-frame",
     type=click.IntRange(min=500),
     metavar="N",
-    help="Send this many bytes a frame, headers included, parity not. Below "
-    f"{MEAN_FROM}, or with --second-look 0, each frame has about so many: a bottleneck's latents are rounded as finely "
-    "as they allow. Otherwise it is the mean: most frames take fewer, and those of unsure answers get a second look.",
+    help="Bytes a frame, headers included, parity not. Each frame has about so many: a bottleneck's latents are "
+    f"rounded as finely as they allow. But from {MEAN_FROM} on, for a classifier, without --codec, --split and "
+    "--second-look, it is the mean: most frames take fewer, and the saved bytes pay for second looks.",
 )
 @camera_option(
     "--second-look",
     type=Number(min=0, max=1),
     metavar="SCORE",
     help="Of a frame whose answer has a lower score, send the picture, too, if the link has time for it: most wrong "
-    "answers have low scores. For classifiers with a bottleneck, whose first frames then have about 2 kB; 0.65 sends "
-    "about a quarter of the frames twice, 0.8 a third.  [default: "
-    f"never; with --bytes-per-frame from {MEAN_FROM} on, as often as that allows]",
+    "answers have low scores. For classifiers with a bottleneck, whose features then take 2 to 3 kB; 0.65 sends about "
+    "a quarter of the frames twice, 0.8 a third.  [default: never, 0; or as often as --bytes-per-frame allows]",
 )
 @camera_option(
     "--packets-per-datagram",

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gradfec_common.bottlenecks import WithBottleneck, base_of
-from gradfec_common.codes import ZFEC, Each, fec_named
+from gradfec_common.codes import Each, fec_named
 from gradfec_common.errors import UsageError
 from gradfec_common.networks import DEFAULT_NETWORK, Cut, full_name
 from gradfec_common.networks.imported import Imported
@@ -27,7 +27,6 @@ from gradfec_common.protect import (
 )
 from gradfec_common.protect.auto import NAME as AUTO_PROTECT
 from gradfec_common.protect.auto import usual_pictures
-from gradfec_common.protect.none import NoProtection
 from gradfec_common.protect.worth import WHOLE_ONLY
 from gradfec_common.quantisers import AUTO, Coded, Needs, Quantiser, chosen_quantiser, default_cut
 from gradfec_common.quantisers.image import AVIF, ImageCodec
@@ -257,15 +256,10 @@ def picture_coding(coding: Coding) -> Coding | None:
 
 
 def look_coding(coding: Coding, target: Target, form: int) -> Coding:
-    """Return how to send the picture for a second look, beside tensors of `coding`; `target` says how fine it is.
-
-    The link decides the protection, unless there is to be none.
-    """
+    """Return how to send the picture for a second look, protected as `coding` is; `target` says how fine it is."""
     base = base_of(coding.cut.network)
-    cut, protect = base.cut(base.input.name), coding.policy
-    if not isinstance(protect, AutoProtection | NoProtection):
-        protect = AutoProtection(WHOLE_ONLY, ZFEC)
-    policy = _informed(protect, cut, PICTURE_CODEC)
+    cut = base.cut(base.input.name)
+    policy = _informed(coding.policy, cut, PICTURE_CODEC)
     return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=form)
 
 

@@ -60,11 +60,6 @@ from gradfec_web.view import Edge
 FIRST_S = 2.0  # that a file gives a cloud to answer before the fallback does
 SHARE_OF_WAIT = 0.1  # over which a frame is spread, of the time in which its answer must be there
 
-NO_LOOKS = (
-    "no answer gets a second look: this cloud takes no pictures; start it with --split input_layer besides, or use "
-    "--second-look 0"
-)
-
 Totals = dict[str, dict[str, int]]
 
 
@@ -131,7 +126,10 @@ class EdgeDaemon:
             live=not waits,
             on_story=self._ended,
         )
-        self._look = SecondLook(look, self._sending, self._adaptation) if look else None
+        self._look = None
+        if look:
+            self._look = SecondLook(look, self._sending, self._adaptation, lambda size: self._pacing.spread_s(8 * size))
+        self._can_look = True  # as far as was said
         self._first_s = FIRST_S if fallback and not self.source.live else 0.0
 
     def _make_adaptation(self) -> Adaptation | None:
@@ -153,11 +151,17 @@ class EdgeDaemon:
                 task.cancel()
             await self._intake.close()
             await self.link.close()
-            self._slots.end()
+            self._end_looks()
             self.health.end()
             self.watch.ended()
         if self.life.failure:
             raise self.life.failure
+
+    def _end_looks(self) -> None:
+        try:
+            self._slots.end()
+        except GradfecError as error:  # a record cannot be written
+            self.life.fail(error)
 
     def stop(self) -> None:
         """Take no more frames. When called again, or without a cloud, do not wait for answers either."""
@@ -232,19 +236,29 @@ class EdgeDaemon:
             self.life.stop()
         if isinstance(event, Connected):
             self.pipeline.allow(event.forms)
-            if self._look and not self._look.allow(event.forms):
-                self.log.warning(NO_LOOKS, event="no_second_looks")
+            if self._look:
+                self._look.connected(event.forms, event.deadline_s)
+                self._say_whether_it_looks(self._look)
             if self._adaptation:
                 self._adaptation.connected(event.deadline_s, time.monotonic())
             self._check_rate(event.deadline_s)
 
+    def _say_whether_it_looks(self, look: SecondLook) -> None:
+        if look.is_possible == self._can_look:
+            return
+        self._can_look = look.is_possible
+        if not look.is_possible:
+            served = f"{self.pipeline.coding.split},{look.place}"
+            self.log.warning(
+                f"no answer gets a second look: this cloud takes no pictures; start it with --split {served}, or use "
+                "--second-look 0 here",
+                event="no_second_looks",
+            )
+
     def _answered(self, event: Answered) -> None:
         story = self._slots.on_its_way(event.tensor)
-        if self._look and self._look.judge(story, event.answer):
-            self._slots.answered(event, unsure=True)
-            self._look.put(story)
-        else:
-            self._slots.answered(event)
+        unsure = self._look is not None and self._look.judge(story, event.result, event.answer)
+        self._slots.answered(event, unsure=unsure)
 
     def _closed(self, event: Closed) -> None:
         if self._adaptation:

@@ -57,18 +57,19 @@ class Journal:
         self._head, self._on_story = head, on_story
         self._on_answer = on_answer or (lambda *_: None)
         self._sent: dict[int, Story] = {}  # by tensor
-        self._unsure: dict[int, Unsure] = {}  # by the first look's tensor
+        self._unsure: dict[int | None, Unsure] = {}  # by the first look's tensor
 
     @property
     def has_results(self) -> bool:
         """Whether there is a results file."""
         return self._results is not None
 
-    def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float], first: int | None = None) -> None:
-        """Note that a frame is being sent, for a second look if there was a `first` tensor of it."""
+    def sent(self, frame: Frame, sent: Sent, stages_ms: dict[str, float], first_tensor: int | None = None) -> None:
+        """Note that a frame is being sent, for a second look if it has a `first_tensor`."""
         story = self._sent[sent.tensor] = Story(frame, self._head.no_answer, sent, stages_ms)
-        if first is not None:
-            story.first, self._unsure[first].second = self._unsure[first].first, story
+        if first_tensor is not None:
+            looks = self._unsure[first_tensor]
+            story.first, looks.second = looks.first, story
 
     def on_its_way(self, tensor: int) -> Story:
         """Return the story of a tensor that was sent."""
@@ -86,9 +87,9 @@ class Journal:
             stands = story if story.first is None or _is_whole(event.result) else story.first
             self._on_answer(stands.frame, stands.answer)
 
-    def no_look(self, first: int) -> Story | None:
+    def no_look(self, first_tensor: int | None) -> Story | None:
         """Note that there will be no second look after all, and write the frame's record if it is over."""
-        story = self._unsure.pop(first).first
+        story = self._unsure.pop(first_tensor).first
         self._on_answer(story.frame, story.answer)
         return self._write(story) if story.is_over else None
 
@@ -96,9 +97,7 @@ class Journal:
         """Note the end of a tensor. If its frame is over, write its record, and return its story."""
         story = self._sent.pop(event.tensor)
         story.result, story.report, story.sent, story.is_over = event.result, event.report, event.sent, True
-        looks = self._unsure.get(event.tensor) or next(
-            (one for one in self._unsure.values() if one.second is story), None
-        )
+        looks = self._unsure.get((story.first or story).tensor)
         if looks is None:
             return self._write(story)
         return self._stands(looks) if looks.are_over else None
@@ -106,8 +105,8 @@ class Journal:
     def _stands(self, looks: Unsure) -> Story:
         """Write the record of a frame after two looks: the second one's answer stands, if it is of a whole picture."""
         first, second = looks.first, looks.second
-        assert first.as_sent and second, "both are over"  # noqa: S101
-        del self._unsure[first.as_sent.tensor]
+        assert second, "both are over"  # noqa: S101
+        del self._unsure[first.tensor]
         if second.result is not None and _is_whole(second.result):
             second.other = first
             return self._write(second)
@@ -118,7 +117,7 @@ class Journal:
 
     def end(self) -> list[Story]:
         """Write the records of frames that still await a second look, and return their stories."""
-        return [story for first in list(self._unsure) if (story := self.no_look(first))]
+        return [story for tensor in list(self._unsure) if (story := self.no_look(tensor))]
 
     def unsent(self, frame: Frame) -> Story:
         """Write the record of a frame that was never sent, because the cloud was away, and return its story."""

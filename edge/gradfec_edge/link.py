@@ -95,15 +95,17 @@ class Link:
         self._pump()
         self._seeker = asyncio.create_task(self._seek())
 
-    def open_tensor(self, encoded: EncodedTensor, spread_s: float, first: int | None = None) -> OpenTensor | None:
+    def open_tensor(
+        self, encoded: EncodedTensor, spread_s: float, first_tensor: int | None = None
+    ) -> OpenTensor | None:
         """Give a tensor its number, to be followed by `send` at once; None if the link is lost.
 
-        For a second look, the frame's `first` tensor has that number; None, too, if that is too long ago, or was in
+        For a second look, the frame's `first_tensor` has that number; None, too, if that is too long ago, or was in
         another session.
         """
-        if not self.session.connected or (first is not None and not self.session.may_look_again(first)):
+        if not self.session.connected or (first_tensor is not None and not self.session.may_look_again(first_tensor)):
             return None
-        number, bodies = self.session.open_tensor(encoded, time.monotonic(), spread_s, first)
+        number, bodies = self.session.open_tensor(encoded, time.monotonic(), spread_s, first_tensor)
         return OpenTensor(self.session.session, number, bodies, spread_s, [])
 
     async def send(self, tensor: OpenTensor) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +22,21 @@ from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK, LinkEstimate
 from gradfec_common.quantisers import Coded
 from gradfec_common.quantisers.image import ImageCodec
+from gradfec_common.wire import Result
 from gradfec_edge.adaptation import Adaptation
-from gradfec_edge.pipeline import Pipeline
+from gradfec_edge.pipeline import EncodedFrame, Pipeline, Stages
 from gradfec_edge.sending import Sending
 from gradfec_edge.slots import Outgoing
 from gradfec_edge.story import Story
 
 FIRST_BYTES = 2400  # of features: finer ones gain less than second looks do for the same bytes
 COARSEST, FINEST = 60, 100  # the pictures' quality: the surer an answer has to be, the finer
-WORK_S = 0.1  # that edge and cloud take for a picture
 FRAMES_SAVED = 20  # whose bytes may be saved up for second looks; with fewer, the score jumps with each of them
-GAIN = 0.4  # of agreement, by a picture that arrives whole: what its parity is worth depends on it
 SUREST = 0.95  # surer answers are not worth a look, however many bytes were saved
-USUAL_BYTES = 15_000  # of a picture, before the first one
-NEWEST = 0.2  # the weight of the newest picture's bytes
+GAIN = 0.4  # of agreement, by a picture that arrives whole: what its parity is worth depends on it
+USUAL_BYTES, USUAL_CODING_S = 20_000.0, 0.02  # of a picture, before the first one
+NEWEST = 0.2  # the weight of the newest picture
+CLOUD_STAGES = ("queue", "decode", "back_end")  # which a picture will take, too
 
 
 class Limit(Protocol):
@@ -45,50 +47,59 @@ class Limit(Protocol):
         """The bytes of UDP payload of a first look, without parity."""
 
     @property
-    def score(self) -> float:
-        """The score."""
+    def unsure_below(self) -> float:
+        """The score below which an answer is unsure."""
 
-    def spent(self, size: int, *, again: bool) -> None:
-        """Note that a frame was sent in `size` bytes, for the first time or `again`."""
+    def sent_first(self, size: int) -> None:
+        """Note the bytes of a frame's features, without parity."""
+
+    def sent_again(self, size: int) -> None:
+        """Note the bytes of a frame's picture, without parity."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A score that stays the same."""
+    """A score that stays the same, whatever that takes."""
 
-    score: float
+    unsure_below: float
     first_bytes = FIRST_BYTES
 
-    def spent(self, size: int, *, again: bool) -> None:
-        """Do nothing: it does not depend on bytes."""
+    def sent_first(self, size: int) -> None:
+        """Do nothing."""
+
+    def sent_again(self, size: int) -> None:
+        """Do nothing."""
 
 
 class Savings:
     """The score rises with what frames leave of `frame_bytes` each: what they save pays for the second looks."""
 
     def __init__(self, frame_bytes: int) -> None:
-        """Begin with half of the most that may be saved."""
+        """Begin without savings."""
         self.frame_bytes, self._most = frame_bytes, FRAMES_SAVED * frame_bytes
-        self._saved = self._most / 2
+        self._saved = 0
         self.first_bytes = min(frame_bytes // 2, FIRST_BYTES)
 
     @property
-    def score(self) -> float:
-        """The score."""
-        return SUREST * min(max(self._saved / self._most, 0.0), 1.0)
+    def unsure_below(self) -> float:
+        """The score below which an answer is unsure."""
+        return SUREST * max(self._saved, 0) / self._most
 
-    def spent(self, size: int, *, again: bool) -> None:
-        """Note that a frame was sent in `size` bytes, for the first time or `again`."""
-        earned = 0 if again else self.frame_bytes
-        self._saved = min(self._saved + earned - size, self._most)
+    def sent_first(self, size: int) -> None:
+        """Note the bytes of a frame's features, without parity."""
+        self._saved = min(max(self._saved + self.frame_bytes - size, -self._most), self._most)
+
+    def sent_again(self, size: int) -> None:
+        """Note the bytes of a frame's picture, without parity."""
+        self._saved -= size
 
 
-def picture_quality(score: float) -> int:
+def picture_quality(unsure_below: float) -> int:
     """Return the quality of the picture for answers that are unsure below a score: a high score asks for a fine one."""
-    return round(COARSEST + (FINEST - COARSEST) * score)
+    return round(COARSEST + (FINEST - COARSEST) * unsure_below)
 
 
-class Picture:
+class PictureOfQuality:
     """A target that codes pictures with the `quality` that it is set to."""
 
     def __init__(self, codec: ImageCodec) -> None:
@@ -103,48 +114,76 @@ class Picture:
 class LookOptions:
     """What a camera's second looks are to be: through a pipeline whose target is `picture`, for answers below `limit`.
 
-    There is none later than `within_s` after the frame was taken.
+    There is none whose answer would come later than `within_s` after the frame was taken.
     """
 
     pipeline: Pipeline
-    picture: Picture
+    picture: PictureOfQuality
     limit: Limit
     within_s: float
+
+
+class Waiting(NamedTuple):
+    """A frame that waits for its second look, and how long the cloud was busy with the first."""
+
+    story: Story
+    cloud_s: float
 
 
 class SecondLook:
     """Decides which frames get a second look, and sends their pictures."""
 
-    def __init__(self, options: LookOptions, sending: Sending, adaptation: Adaptation | None) -> None:
-        """Join the parts."""
-        self._options, self._sending, self._adaptation = options, sending, adaptation
+    def __init__(
+        self, options: LookOptions, sending: Sending, adaptation: Adaptation | None, spread_s: Callable[[int], float]
+    ) -> None:
+        """Join the parts; `spread_s` returns over how many seconds bytes are spread."""
+        self._options, self._sending, self._adaptation, self._spread_s = options, sending, adaptation, spread_s
         self._is_possible = False  # whether the cloud takes pictures
-        self._picture_bytes: float = USUAL_BYTES
-        self._queue: asyncio.Queue[Story] = asyncio.Queue()
+        self._deadline_s = 0.0  # after which the cloud takes what there is of a picture
+        self._picture_bytes, self._coding_s = USUAL_BYTES, USUAL_CODING_S  # smoothed
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
         self.begun = 0  # second looks
 
-    def allow(self, forms: frozenset[int]) -> bool:
-        """From now on, look again if the cloud takes pictures; return whether it does."""
-        self._is_possible = self._options.pipeline.coding.form in forms
+    def connected(self, forms: frozenset[int], deadline_s: float) -> None:
+        """Note which forms the cloud takes: without pictures there are no second looks."""
+        self._is_possible, self._deadline_s = self._options.pipeline.coding.form in forms, deadline_s
+
+    @property
+    def place(self) -> str:
+        """Where the network is cut for a picture: its input."""
+        return self._options.pipeline.coding.split
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the cloud takes pictures."""
         return self._is_possible
 
-    def judge(self, story: Story, answer: Answer) -> bool:
-        """Return whether to look again at a frame that was answered. Call it once for each answer."""
+    def judge(self, story: Story, result: Result, answer: Answer) -> bool:
+        """Begin a second look at a frame that was answered, if it needs one; return whether it does.
+
+        Call it once for each answer.
+        """
         if story.first or story.as_sent is None:
             return False
         limit, sureness = self._options.limit, answer.sureness()
-        limit.spent(story.as_sent.wire_bytes, again=False)
-        was_picture = story.as_sent.split == self._options.pipeline.coding.split
-        if not self._is_possible or was_picture or sureness is None or sureness >= limit.score:
+        limit.sent_first(story.as_sent.data_bytes)
+        was_picture = story.as_sent.split == self.place
+        if not self._is_possible or was_picture or sureness is None or sureness >= limit.unsure_below:
             return False
-        now = time.monotonic()
-        takes_s = self._adaptation.extra_s(round(self._picture_bytes), now) if self._adaptation else 0.0
-        return now - story.frame.captured_at + takes_s + WORK_S <= self._options.within_s
-
-    def put(self, story: Story) -> None:
-        """Send a frame's picture, as soon as it is coded."""
+        cloud_s = sum(result.stages_ms.get(stage, 0.0) for stage in CLOUD_STAGES) / 1000
+        if not self._in_time(story, round(self._picture_bytes), cloud_s + self._coding_s):
+            return False
         self.begun += 1
-        self._queue.put_nowait(story)
+        self._queue.put_nowait(Waiting(story, cloud_s))
+        return True
+
+    def _in_time(self, story: Story, size: int, work_s: float) -> bool:
+        """Return whether the answer to a picture of `size` bytes of UDP payload can be there in time."""
+        now, spread_s = time.monotonic(), self._spread_s(size)
+        if spread_s > self._deadline_s:
+            return False
+        takes_s = max(spread_s, self._adaptation.extra_s(size, now) if self._adaptation else 0.0)
+        return now - story.frame.captured_at + takes_s + work_s <= self._options.within_s
 
     async def run(self) -> None:
         """Code pictures until cancelled."""
@@ -156,16 +195,26 @@ class SecondLook:
         """Wait until every picture is with `Sending`."""
         await self._queue.join()
 
-    async def _look(self, story: Story) -> None:
-        assert story.as_sent, "only what was sent has an answer"  # noqa: S101
-        options, first = self._options, story.as_sent.tensor
-        options.picture.quality = picture_quality(options.limit.score)
+    async def _look(self, waiting: Waiting) -> None:
+        story, cloud_s = waiting
+        assert story.tensor is not None, "only what was sent has an answer"  # noqa: S101
+        for quality in dict.fromkeys((picture_quality(self._options.limit.unsure_below), COARSEST)):
+            coded = await self._coded(story, quality)
+            if coded and self._in_time(story, coded[0].wire_bytes, cloud_s):
+                encoded, stages = coded
+                self._options.limit.sent_again((encoded.plan.unasked - encoded.plan.parity) * encoded.datagram_bytes)
+                self._sending.put_look(Outgoing(story.frame, encoded, stages, time.perf_counter(), story.tensor))
+                return
+        self._sending.no_look(story.tensor)
+
+    async def _coded(self, story: Story, quality: int) -> tuple[EncodedFrame, Stages] | None:
+        """Return a frame's picture, None if it takes more bytes than there are datagrams for."""
+        self._options.picture.quality = quality
         link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
         try:
-            encoded, stages = await asyncio.to_thread(options.pipeline.encode, story.frame.image, link)
-        except UsageError:  # it takes more bytes than there are datagrams for
-            self._sending.no_look(first)
-            return
-        options.limit.spent(encoded.wire_bytes, again=True)
+            encoded, stages = await asyncio.to_thread(self._options.pipeline.encode, story.frame.image, link)
+        except UsageError:
+            return None
         self._picture_bytes += NEWEST * (encoded.wire_bytes - self._picture_bytes)
-        self._sending.put_look(Outgoing(story.frame, encoded, stages, time.perf_counter(), first))
+        self._coding_s += NEWEST * (sum(stages.values()) / 1000 - self._coding_s)
+        return replace(encoded, plan=replace(encoded.plan, expected=None)), stages  # a gain is no agreement

@@ -47,9 +47,9 @@ class Sending:
         """Queue a second look, which is no frame of its own."""
         self._queue.put_nowait(outgoing)
 
-    def no_look(self, first: int) -> None:
-        """Give up the second look at the frame of a `first` tensor; GradfecError if its record cannot be written."""
-        if story := self._slots.no_look(first):
+    def no_look(self, first_tensor: int) -> None:
+        """Give up the second look at the frame of a `first_tensor`; GradfecError if its record cannot be written."""
+        if story := self._slots.no_look(first_tensor):
             self._on_story(story)
 
     async def run(self) -> None:
@@ -64,7 +64,7 @@ class Sending:
 
     async def _send(self, outgoing: Outgoing) -> None:
         """Send one frame. If the link is lost, it is given up or waits; a second look is given up."""
-        encoded, ready_at, first = outgoing.encoded, outgoing.ready_at, outgoing.first
+        encoded, ready_at, first = outgoing.encoded, outgoing.ready_at, outgoing.first_tensor
         spread_s = self._pacing.spread_s(8 * encoded.wire_bytes)
         while (tensor := self._link.open_tensor(encoded, spread_s, first)) is None:
             if first is not None:

@@ -27,7 +27,7 @@ class Outgoing(NamedTuple):
     encoded: EncodedFrame
     stages: Stages
     ready_at: float
-    first: int | None = None
+    first_tensor: int | None = None
 
 
 class Slots:
@@ -48,7 +48,7 @@ class Slots:
         importance = ImportanceShares(encoded.plan, encoded.shares)
         names = encoded.codec, encoded.split
         sent = Sent(session, tensor, encoded.plan, encoded.datagram_bytes, importance, why, *names, encoded.part)
-        self._journal.sent(outgoing.frame, sent, outgoing.stages, outgoing.first)
+        self._journal.sent(outgoing.frame, sent, outgoing.stages, outgoing.first_tensor)
 
     def on_its_way(self, tensor: int) -> Story:
         """Return the story of a tensor that was sent."""
@@ -69,13 +69,13 @@ class Slots:
             self._free.release()
         return self._counted(self._journal.closed(event))
 
-    def no_look(self, first: int) -> Story | None:
+    def no_look(self, first_tensor: int) -> Story | None:
         """Note that there will be no second look at the frame of a `first` tensor, and free the slot.
 
         Return its story if it is over; GradfecError if it cannot be written.
         """
         self._free.release()
-        return self._counted(self._journal.no_look(first))
+        return self._counted(self._journal.no_look(first_tensor))
 
     def end(self) -> None:
         """Write the records of frames that still await a second look."""

@@ -38,9 +38,9 @@ class Sent(NamedTuple):
     part: Place = WHOLE
 
     @property
-    def wire_bytes(self) -> int:
-        """Bytes of UDP payload in all datagrams that are sent unasked."""
-        return self.plan.unasked * self.datagram_bytes
+    def data_bytes(self) -> int:
+        """Bytes of UDP payload in all datagrams but those of nothing but parity."""
+        return (self.plan.unasked - self.plan.parity) * self.datagram_bytes
 
 
 @dataclass
@@ -92,6 +92,11 @@ class Story:
             "recovered": result.recovered if result else None,
             "missing": result.missing if result else None,
         }
+
+    @property
+    def tensor(self) -> int | None:
+        """The number of the tensor that it was sent as."""
+        return self.as_sent.tensor if self.as_sent else None
 
     @property
     def looks(self) -> list[Story]:
@@ -175,7 +180,7 @@ class Story:
             "frame": self.frame.number,
             "source": self.frame.source,
             "session": self.as_sent.session if self.as_sent else None,
-            "tensor": self.as_sent.tensor if self.as_sent else None,
+            "tensor": self.tensor,
             "outcome": self.outcome,
             **({"fallback": self.fallback} if self.fallback else {}),
             **self.answer.record(),
@@ -195,10 +200,11 @@ class Story:
         return round(self.latency_ms, MS_DIGITS) if self.answered else None
 
     def _look(self) -> dict[str, Any]:
-        """Return what a record says of one of two looks."""
-        label, score = next(iter(self.answer.lines()), (None, None))
+        """Return what a record says of one of two looks; nothing of the answer to a picture that is not whole."""
+        lines = self.answer.lines() if self.first is None or self.outcome == "complete" else []
+        label, score = next(iter(lines), (None, None))
         return {
-            "tensor": self.as_sent.tensor if self.as_sent else None,
+            "tensor": self.tensor,
             "outcome": self.outcome,
             "label": label,
             "score": score if score is None else round(score, DIGITS),

@@ -23,6 +23,7 @@ from gradfec_common.networks.resnet50 import RESNET50
 from gradfec_common.packets import PacketGrid
 from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.quantisers import Needs
+from gradfec_common.wire import Result
 from gradfec_edge.coding import PICTURE_CODEC
 from gradfec_edge.frames import Frame
 from gradfec_edge.pipeline import Stages
@@ -35,19 +36,21 @@ from gradfec_edge.second_look import (
     NEWEST,
     SUREST,
     USUAL_BYTES,
-    WORK_S,
+    USUAL_CODING_S,
     Limit,
     LookOptions,
-    Picture,
+    PictureOfQuality,
     Savings,
     Score,
     SecondLook,
+    Waiting,
     picture_quality,
 )
 from gradfec_edge.slots import Outgoing
 from gradfec_edge.story import Sent, Story
 
 WITHIN_S = 1.0
+DEADLINE_S = 0.5
 FORM = 1
 PICTURES = "input_layer"
 NOISE = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
@@ -65,7 +68,10 @@ def story(age_s: float = 0.0, split: str = "conv", **changes: Any) -> Story:
     return Story(of, HEAD.no_answer, **{"as_sent": sent, **changes})
 
 
-FIRST_SIZE = encoded_frame().wire_bytes
+ENCODED = encoded_frame()
+FIRST_SIZE = (ENCODED.plan.unasked - ENCODED.plan.parity) * ENCODED.datagram_bytes  # without parity
+RESULT = Result(3, "complete", [], 0, 0, {"collect": 500.0, "queue": 20.0, "decode": 5.0, "back_end": 35.0})
+WORK_S = 0.06 + USUAL_CODING_S  # what a picture is expected to take edge and cloud, after such a result
 
 
 class Spending:
@@ -74,11 +80,14 @@ class Spending:
     first_bytes = FIRST_BYTES
 
     def __init__(self, score: float = 0.65) -> None:
-        self.score = score
+        self.unsure_below = score
         self.sizes: list[tuple[int, bool]] = []
 
-    def spent(self, size: int, *, again: bool) -> None:
-        self.sizes.append((size, again))
+    def sent_first(self, size: int) -> None:
+        self.sizes.append((size, False))
+
+    def sent_again(self, size: int) -> None:
+        self.sizes.append((size, True))
 
 
 class Link:
@@ -116,11 +125,16 @@ class NoPipeline:
     coding = SimpleNamespace(form=FORM, split=PICTURES)
 
 
-def judging(limit: Limit, link: Link | None = None, pipeline: Any = NoPipeline) -> SecondLook:
-    options = LookOptions(pipeline, Picture(PICTURE_CODEC), limit, WITHIN_S)
-    look = SecondLook(options, Outbox(), link)  # type: ignore[arg-type]
-    look.allow(frozenset({0, FORM}))
+def judging(limit: Limit, link: Link | None = None, pipeline: Any = NoPipeline, spread_s: float = 0.0) -> SecondLook:
+    options = LookOptions(pipeline, PictureOfQuality(PICTURE_CODEC), limit, WITHIN_S)
+    look = SecondLook(options, Outbox(), link, lambda size: spread_s)  # type: ignore[arg-type]
+    look.connected(frozenset({0, FORM}), DEADLINE_S)
     return look
+
+
+def put(look: SecondLook, of: Story, cloud_s: float = 0.0) -> None:
+    """Have a picture coded, whether or not there is time for it."""
+    look._queue.put_nowait(Waiting(of, cloud_s))
 
 
 # --- which frames ---
@@ -130,7 +144,7 @@ def judging(limit: Limit, link: Link | None = None, pipeline: Any = NoPipeline) 
     ("score", "looks"), [(0.0, True), (0.3, True), (0.6499, True), (0.65, False), (0.66, False), (1.0, False)]
 )
 def test_a_frame_whose_answer_has_a_lower_score_than_the_limit_gets_a_second_look(score: float, looks: bool) -> None:
-    assert judging(Spending()).judge(story(), answer(score)) is looks
+    assert judging(Spending()).judge(story(), RESULT, answer(score)) is looks
 
 
 @pytest.mark.parametrize(
@@ -146,25 +160,27 @@ def test_a_frame_whose_answer_has_a_lower_score_than_the_limit_gets_a_second_loo
 def test_there_is_no_second_look_of_what_the_network_has_seen_as_the_picture_or_has_no_score(
     of: Story, answered: Answer
 ) -> None:
-    assert not judging(Spending(2.0)).judge(of, answered)
+    assert not judging(Spending(2.0)).judge(of, RESULT, answered)
 
 
 def test_an_answer_without_a_class_is_unsure() -> None:
-    assert judging(Spending()).judge(story(), HEAD.no_answer)
+    assert judging(Spending()).judge(story(), RESULT, HEAD.no_answer)
 
 
 @pytest.mark.parametrize("forms", [frozenset({0}), frozenset({0, 2}), frozenset()])
 def test_a_cloud_that_takes_no_pictures_gets_none(forms: frozenset[int]) -> None:
     look = judging(Spending())
-    assert look.allow(forms) is False
-    assert not look.judge(story(), answer(0.1))
-    assert look.allow(frozenset({0, FORM})) is True
-    assert look.judge(story(), answer(0.1))
+    look.connected(forms, DEADLINE_S)
+    assert not look.is_possible
+    assert not look.judge(story(), RESULT, answer(0.1))
+    look.connected(frozenset({0, FORM}), DEADLINE_S)
+    assert look.is_possible
+    assert look.judge(story(), RESULT, answer(0.1))
 
 
 def test_before_the_cloud_has_said_what_it_takes_there_is_no_second_look() -> None:
-    options = LookOptions(NoPipeline, Picture(PICTURE_CODEC), Score(0.65), WITHIN_S)  # type: ignore[arg-type]
-    assert not SecondLook(options, Outbox(), None).judge(story(), answer(0.1))  # type: ignore[arg-type]
+    options = LookOptions(NoPipeline, PictureOfQuality(PICTURE_CODEC), Score(0.65), WITHIN_S)  # type: ignore[arg-type]
+    assert not SecondLook(options, Outbox(), None, float).judge(story(), RESULT, answer(0.1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -180,21 +196,21 @@ def test_before_the_cloud_has_said_what_it_takes_there_is_no_second_look() -> No
     ],
 )
 def test_a_second_answer_must_not_come_too_late(age_s: float, extra_s: float, looks: bool) -> None:
-    assert judging(Spending(), Link(extra_s)).judge(story(age_s), answer(0.1)) is looks
+    assert judging(Spending(), Link(extra_s)).judge(story(age_s), RESULT, answer(0.1)) is looks
 
 
 @pytest.mark.parametrize("age_s", [0.0, WITHIN_S])
 def test_without_a_link_that_is_followed_only_the_age_counts(age_s: float) -> None:
-    assert judging(Spending()).judge(story(age_s), answer(0.1)) is (age_s == 0)
+    assert judging(Spending()).judge(story(age_s), RESULT, answer(0.1)) is (age_s == 0)
 
 
 def test_every_first_answer_is_paid_for_once_whether_or_not_there_is_a_second_look() -> None:
     limit = Spending()
     look = judging(limit)
     for of, score in ((story(), 0.1), (story(), 0.9), (story(split=PICTURES), 0.1), (story(10.0), 0.1)):
-        look.judge(of, answer(score))
+        look.judge(of, RESULT, answer(score))
     assert limit.sizes == [(FIRST_SIZE, False)] * 4
-    look.judge(story(first=story()), answer(0.1))
+    look.judge(story(first=story()), RESULT, answer(0.1))
     assert len(limit.sizes) == 4, "a second look is paid for when it is coded"
 
 
@@ -207,14 +223,14 @@ def looked_at(pictures: int) -> tuple[SecondLook, Spending, Outbox]:
     assert setup.look is not None
     options = LookOptions(setup.look.design.pipeline(NOTHING), setup.look.picture, limit, WITHIN_S)
     outbox = Outbox()
-    look = SecondLook(options, outbox, Link())  # type: ignore[arg-type]
+    look = SecondLook(options, outbox, Link(), lambda size: 0.0)  # type: ignore[arg-type]
 
     async def run() -> None:
         running = asyncio.ensure_future(look.run())
         for number in range(pictures):
             of = story()
             assert of.as_sent is not None
-            look.put(replace(of, as_sent=of.as_sent._replace(tensor=number)))
+            put(look, replace(of, as_sent=of.as_sent._replace(tensor=number)))
         await look.until_coded()
         running.cancel()
 
@@ -223,14 +239,15 @@ def looked_at(pictures: int) -> tuple[SecondLook, Spending, Outbox]:
 
 
 def test_the_picture_of_a_frame_is_sent_after_its_first_tensor_in_the_form_of_pictures() -> None:
-    look, limit, outbox = looked_at(2)
-    assert [one.first for one in outbox.looks] == [0, 1]
-    assert look.begun == 2
+    _, limit, outbox = looked_at(2)
+    assert [one.first_tensor for one in outbox.looks] == [0, 1]
+    assert all(one.encoded.plan.expected is None for one in outbox.looks), "what a picture gains is no agreement"
     for one in outbox.looks:
         assert (one.encoded.form, one.encoded.split, one.encoded.codec) == (FORM, PICTURES, "avif")
         assert {"preprocess", "encode"} <= one.stages.keys()
         assert one.frame.source == "cat.jpg"
-    assert limit.sizes == [(one.encoded.wire_bytes, True) for one in outbox.looks]
+    plans = [(one.encoded.plan, one.encoded.datagram_bytes) for one in outbox.looks]
+    assert limit.sizes == [((plan.unasked - plan.parity) * size, True) for plan, size in plans]
     assert not outbox.given_up
 
 
@@ -246,14 +263,14 @@ def test_the_score_says_how_fine_the_picture_is() -> None:
 def test_what_the_next_picture_will_take_is_expected_from_the_last_ones() -> None:
     look, _, _ = looked_at(0)
     link = look._adaptation = Link()  # type: ignore[assignment]
-    look.allow(frozenset({0, FORM}))
-    look.judge(story(), answer(0.1))
+    look.connected(frozenset({0, FORM}), DEADLINE_S)
+    look.judge(story(), RESULT, answer(0.1))
     assert link.sizes == [USUAL_BYTES]
-    look, limit, _ = looked_at(3)
+    look, _, outbox = looked_at(3)
     link = look._adaptation = Link()  # type: ignore[assignment]
-    look.allow(frozenset({0, FORM}))
-    look.judge(story(), answer(0.1))
-    ((size, _), *_) = limit.sizes
+    look.connected(frozenset({0, FORM}), DEADLINE_S)
+    look.judge(story(), RESULT, answer(0.1))
+    size = outbox.looks[0].encoded.wire_bytes
     assert link.sizes == [round(size + (USUAL_BYTES - size) * (1 - NEWEST) ** 3)]
 
 
@@ -263,54 +280,80 @@ def test_until_every_picture_is_coded_it_is_not_done() -> None:
         looked: list[Story] = []
         look = judging(Spending())
 
-        async def slowly(of: Story) -> None:
+        async def slowly(waiting: Waiting) -> None:
             begun.set()
             await asyncio.sleep(0.01)
-            looked.append(of)
+            looked.append(waiting.story)
 
         look._look = slowly  # type: ignore[method-assign]
         await look.until_coded()  # there is nothing to do
         running = asyncio.ensure_future(look.run())
         for _ in range(3):
-            look.put(story())
+            put(look, story())
         await begun.wait()
         assert len(looked) < 3
         await look.until_coded()
-        assert len(looked) == look.begun == 3
+        assert len(looked) == 3
         running.cancel()
 
     asyncio.run(run())
 
 
-def test_a_picture_that_takes_more_bytes_than_datagrams_have_room_for_is_not_sent_and_the_next_one_is() -> None:
-    class Full:
-        """A pipeline whose first picture is too large."""
+class Camera:
+    """A pipeline that notes with which qualities pictures are coded; those of `too_large` have no room."""
 
-        coding = NoPipeline.coding
+    coding = NoPipeline.coding
 
-        def __init__(self) -> None:
-            self.tries = 0
+    def __init__(self, *too_large: int) -> None:
+        self.too_large, self.qualities = too_large, list[int]()
+        self.picture: PictureOfQuality
 
-        def encode(self, image: npt.NDArray[np.uint8], link: Any) -> Any:
-            self.tries += 1
-            if self.tries == 1:
-                raise UsageError("a packet takes 6151 bytes, more than the 1141 that a datagram has for it")
-            return encoded_frame(), Stages()
+    def encode(self, image: npt.NDArray[np.uint8], link: Any) -> Any:
+        self.qualities.append(self.picture.quality)
+        if self.picture.quality in self.too_large:
+            raise UsageError("a packet takes 6151 bytes, more than the 1141 that a datagram has for it")
+        return encoded_frame(), Stages()
+
+
+def coded(camera: Camera, link: Link, *of: Story) -> tuple[Outbox, Spending]:
+    """Have the pictures of frames coded that are unsure below 0.65."""
 
     async def run() -> tuple[Outbox, Spending]:
         limit = Spending()
-        look = judging(limit, pipeline=Full())
+        look = judging(limit, link, camera)
+        camera.picture = look._options.picture
         running = asyncio.ensure_future(look.run())
-        look.put(story())
-        look.put(story())
+        for one in of:
+            put(look, one)
         await look.until_coded()
         running.cancel()
         return look._sending, limit  # type: ignore[return-value]
 
-    outbox, limit = asyncio.run(run())
-    assert outbox.given_up == [3]
-    assert [one.first for one in outbox.looks] == [3]
-    assert limit.sizes == [(FIRST_SIZE, True)], "what is not sent costs nothing"
+    return asyncio.run(run())
+
+
+FINE = picture_quality(0.65)
+
+
+def test_a_picture_for_which_there_are_too_few_datagrams_is_coded_once_more_as_coarsely_as_can_be() -> None:
+    camera = Camera(FINE)
+    outbox, limit = coded(camera, Link(), story())
+    assert camera.qualities == [FINE, COARSEST]
+    assert [one.first_tensor for one in outbox.looks] == [3]
+    assert limit.sizes == [(FIRST_SIZE, True)], "only what is sent costs anything"
+
+
+def test_a_picture_that_cannot_be_there_in_time_after_all_is_not_sent_and_the_next_one_is() -> None:
+    camera = Camera()
+    outbox, limit = coded(camera, Link(), story(WITHIN_S), story())
+    assert camera.qualities == [FINE, COARSEST, FINE]
+    assert (outbox.given_up, [one.first_tensor for one in outbox.looks]) == ([3], [3])
+    assert limit.sizes == [(FIRST_SIZE, True)]
+
+
+def test_a_picture_that_would_reach_the_cloud_after_its_deadline_is_not_sent() -> None:
+    assert not judging(Spending(), spread_s=DEADLINE_S + 0.01).judge(story(), RESULT, answer(0.1))
+    assert judging(Spending(), spread_s=DEADLINE_S).judge(story(), RESULT, answer(0.1))
 
 
 # --- how fine ---
@@ -329,7 +372,7 @@ def test_every_score_has_a_quality_that_pictures_can_have(score: float) -> None:
 
 
 def test_a_picture_is_coded_with_the_quality_that_was_set_last() -> None:
-    picture, tensor = Picture(PICTURE_CODEC), NOTHING(PHOTOGRAPH[..., ::-1]).chi
+    picture, tensor = PictureOfQuality(PICTURE_CODEC), NOTHING(PHOTOGRAPH[..., ::-1]).chi
     errors, sizes = [], []
     for quality in (60, 80, 100):
         picture.quality = quality
@@ -343,7 +386,7 @@ def test_a_picture_is_coded_with_the_quality_that_was_set_last() -> None:
     assert sizes == sorted(sizes) and errors == sorted(errors, reverse=True)
 
 
-@pytest.mark.parametrize("protect", [None, "none", "FEC_20_80", "nested:8/20"])
+@pytest.mark.parametrize("protect", [None, "none"])
 def test_even_noise_at_the_finest_quality_can_be_sent(protect: str | None) -> None:
     look = setup_of(second_look=1.0, protect=protect).look
     assert look is not None
@@ -360,9 +403,9 @@ def test_even_noise_at_the_finest_quality_can_be_sent(protect: str | None) -> No
 
 def test_a_score_stays_the_same_whatever_is_spent() -> None:
     limit = Score(0.65)
-    limit.spent(10**6, again=True)
-    limit.spent(10**6, again=False)
-    assert (limit.score, limit.first_bytes) == (0.65, FIRST_BYTES)
+    limit.sent_again(10**6)
+    limit.sent_first(10**6)
+    assert (limit.unsure_below, limit.first_bytes) == (0.65, FIRST_BYTES)
 
 
 @pytest.mark.parametrize(("mean", "first"), [(4000, 2000), (4800, 2400), (8000, 2400), (30_000, 2400)])
@@ -373,32 +416,43 @@ def test_features_take_at_most_half_of_the_mean(mean: int, first: int) -> None:
 def test_the_score_rises_with_what_is_saved_and_falls_with_what_is_spent() -> None:
     limit, scores = Savings(8000), list[float]()
     for _ in range(2 * FRAMES_SAVED):
-        scores.append(limit.score)
-        limit.spent(2000, again=False)
-    assert scores[0] == SUREST / 2
+        scores.append(limit.unsure_below)
+        limit.sent_first(2000)
+    assert scores[0] == 0
     assert scores == sorted(scores) and scores[-1] == SUREST
-    limit.spent(8000, again=True)
-    assert limit.score == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED))
-    limit.spent(8000, again=False)
-    assert limit.score == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED)), "such a frame saves nothing"
+    limit.sent_again(8000)
+    assert limit.unsure_below == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED))
+    limit.sent_first(8000)
+    assert limit.unsure_below == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED)), "such a frame saves nothing"
 
 
 def test_of_what_is_saved_beyond_so_many_frames_nothing_is_left() -> None:
     limit = Savings(8000)
     for _ in range(1000):
-        limit.spent(0, again=False)
+        limit.sent_first(0)
     for _ in range(FRAMES_SAVED):
-        assert limit.score > 0
-        limit.spent(8000, again=True)
-    assert limit.score == pytest.approx(0)
+        assert limit.unsure_below > 0
+        limit.sent_again(8000)
+    assert limit.unsure_below == pytest.approx(0)
 
 
 def test_once_nothing_is_saved_no_answer_is_unsure_until_something_is() -> None:
-    limit, debt = Savings(8000), FRAMES_SAVED / 2 * 8000
-    limit.spent(round(2 * debt), again=True)
+    limit, debt = Savings(8000), 3 * 8000
+    limit.sent_again(debt)
     look, frames = judging(limit), int(debt / (8000 - FIRST_SIZE))
-    judged = [look.judge(story(), HEAD.no_answer) for _ in range(frames + 1)]  # the least sure answer of all
+    judged = [look.judge(story(), RESULT, HEAD.no_answer) for _ in range(frames + 1)]  # the least sure answer of all
     assert judged == [False] * frames + [True]
+
+
+def test_a_long_time_of_large_frames_is_forgotten_as_saved_bytes_are() -> None:
+    limit = Savings(8000)
+    for _ in range(10_000):
+        limit.sent_first(9500)
+    frames = 0
+    while not limit.unsure_below:
+        limit.sent_first(4000)
+        frames += 1
+    assert frames == 2 * FRAMES_SAVED + 1
 
 
 @settings(max_examples=60, deadline=None)
@@ -417,26 +471,25 @@ def test_on_average_a_frame_takes_the_bytes_that_were_asked_for(
     total, most, owed, scores = 0, 0, list[int](), list[float]()
     for sureness in rng.uniform(0, 0.9, count):
         first = round(mean * features * rng.uniform(0.7, 1.3))
-        limit.spent(first, again=False)
+        limit.sent_first(first)
         total += first
-        scores.append(limit.score)
-        if sureness < limit.score:
+        scores.append(limit.unsure_below)
+        if sureness < limit.unsure_below:
             owed.append(round(mean * pictures * rng.uniform(0.5, 1.5)))
             most = max(most, owed[-1])
         if len(owed) > late:
-            limit.spent(owed[0], again=True)
+            limit.sent_again(owed[0])
             total += owed.pop(0)
-    saved_at_first = FRAMES_SAVED / 2 * mean
-    assert total <= count * mean + saved_at_first + most * (late + 1)
-    assert total >= 0.97 * count * mean - saved_at_first
+    assert total <= count * mean + most * (late + 1)
+    assert total >= 0.97 * count * mean - FRAMES_SAVED * mean
     assert 0 <= min(scores) <= max(scores) <= SUREST
 
 
 def test_with_sure_answers_fewer_bytes_are_taken_than_were_asked_for() -> None:
     limit, looks = Savings(8000), 0
     for _ in range(500):
-        limit.spent(2400, again=False)
-        looks += limit.score > 0.97
+        limit.sent_first(2400)
+        looks += limit.unsure_below > 0.97
     assert looks == 0
 
 
@@ -451,8 +504,8 @@ def test_frames_in_a_row_get_as_many_second_looks_as_the_mean_allows(unsure: flo
     total = 0
     for sure in rng.random(600) > unsure:
         total += FIRST_SIZE
-        if look.judge(story(), answer(0.99 if sure else float(rng.uniform(0, 0.6)))):
-            limit.spent(size, again=True)
+        if look.judge(story(), RESULT, answer(0.99 if sure else float(rng.uniform(0, 0.6)))):
+            limit.sent_again(size)
             total += size
     assert total / 600 < 1.1 * mean
     assert total / 600 > (0.9 * mean if unsure == 0.5 else FIRST_SIZE + 0.15 * size)

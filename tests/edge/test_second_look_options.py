@@ -40,7 +40,7 @@ def limit_of(of: CameraSetup) -> str:
     """Which answers get a second look, in words."""
     match of.look and of.look.limit:
         case Score() as limit:
-            return f"below {limit.score}"
+            return f"below {limit.unsure_below}"
         case Savings() as limit:
             return f"a mean of {limit.frame_bytes}"
     return "none"
@@ -64,8 +64,10 @@ def limit_of(of: CameraSetup) -> str:
         ({"bytes_per_frame": MEAN_FROM}, f"a mean of {MEAN_FROM}", MEAN_FROM // 2),
         ({"bytes_per_frame": 8000}, "a mean of 8000", 2400),
         ({"bytes_per_frame": 8000, "second_look": 0.0}, "none", 8000),
-        ({"bytes_per_frame": 8000, "protect": "FEC_20_80"}, "a mean of 8000", 2400),
-        ({"bytes_per_frame": 8000, "codec": "bottleneck"}, "a mean of 8000", 2400),
+        ({"bytes_per_frame": 8000, "protect": "none"}, "a mean of 8000", 2400),
+        ({"bytes_per_frame": 8000, "protect": "FEC_20_80"}, "none", 8000),
+        ({"bytes_per_frame": 8000, "codec": "bottleneck"}, "none", 8000),
+        ({"bytes_per_frame": 8000, "split": "conv2_block1_add"}, "none", 8000),
     ],
     ids=str,
 )
@@ -163,6 +165,12 @@ def test_a_second_look_is_refused_where_frames_are_no_bottlenecks(given: dict[st
         setup_of(second_look=0.65, **given)
     assert why in str(refused.value)
     assert setup_of(second_look=0.0, **given).look is None, "not to want one is no contradiction"
+
+
+@pytest.mark.parametrize("protect", ["FEC_20_80", "nested:8/20"])
+def test_a_second_look_is_refused_where_nothing_tells_the_parity_of_a_picture(protect: str) -> None:
+    with pytest.raises(UsageError, match=f"--second-look 0.65 is for --protect auto or none, and not for {protect}"):
+        setup_of(second_look=0.65, protect=protect)
 
 
 @pytest.mark.parametrize("score", ["1.01", "-0.1", "often"])

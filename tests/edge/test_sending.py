@@ -42,12 +42,14 @@ class ToyLink:
         self.takes_s = 0.001
         self.oldest = 0  # of the tensors of which there may be a second look
 
-    def open_tensor(self, encoded: EncodedTensor, spread_s: float, first: int | None = None) -> OpenTensor | None:
-        if not self.health.connected or (first is not None and first < self.oldest):
+    def open_tensor(
+        self, encoded: EncodedTensor, spread_s: float, first_tensor: int | None = None
+    ) -> OpenTensor | None:
+        if not self.health.connected or (first_tensor is not None and first_tensor < self.oldest):
             return None
         self.spread_s.append(spread_s)
         self.number += 1
-        self.said.append(f"opened {self.number - 1}" + ("" if first is None else f" after {first}"))
+        self.said.append(f"opened {self.number - 1}" + ("" if first_tensor is None else f" after {first_tensor}"))
         return OpenTensor(7, self.number - 1, encoded.bodies(self.number - 1), spread_s, [])
 
     async def send(self, tensor: OpenTensor) -> None:

@@ -340,14 +340,15 @@ class Truth:
         packets, datagrams = event.packets, event.datagrams
         assert datagrams["received"] + datagrams["lost"] == datagrams["sent"], "datagrams without exactly one fate"
         assert min(*packets.values(), *datagrams.values()) >= 0, "less than nothing"
-        assert event.again is None or max(event.tensor - 63, 0) <= event.again < event.tensor, "an impossible frame"
+        first = event.first_tensor
+        assert first is None or max(event.tensor - 63, 0) <= first < event.tensor, "an impossible frame"
         sent = self.sent.get((event.session, event.tensor))
         if sent is None:
             assert self.is_liars(event.session), "a tensor was finished that nobody has sent"
             return
         assert not sent.finished, "a tensor was finished twice"
         sent.finished = True
-        assert event.again == sent.first, "a record is of another frame"
+        assert event.first_tensor == sent.first, "a record is of another frame"
         self.check_result(sent, event.result)
         assert packets["total"] == sent.plan.total
         assert sent.plan.unasked <= datagrams["sent"] <= sent.plan.sent

@@ -178,27 +178,27 @@ class EdgeSession:
         return len(self._tensors)
 
     def open_tensor(
-        self, encoded: EncodedTensor, now: float, sending_s: float = 0.0, first: int | None = None
+        self, encoded: EncodedTensor, now: float, sending_s: float = 0.0, first_tensor: int | None = None
     ) -> tuple[int, wire.Bytes]:
         """Number a tensor and return it with (m, bytes) bodies, to go through `seal` in their order, each once.
 
-        `sending_s` is how long sending will take: the edge waits for the answer that much longer. `first` is the number
-        of the frame's first tensor, if this is the second. ValueError if no tensor may be opened now.
+        `sending_s` is how long sending will take: the edge waits for the answer that much longer. `first_tensor` is the
+        number of the frame's first one, if this is the second. ValueError if no tensor may be opened now.
         """
         if not self.connected or self.open_tensors >= self.limits.tensors_in_flight:
             raise ValueError("no tensor may be opened now: not connected, or too many in flight")
-        if first is not None and not self.may_look_again(first):
-            raise ValueError(f"tensor {first} is too old for a second look")
-        number, bodies = self._tensors.open(encoded, now + sending_s, first)
+        if first_tensor is not None and not self.may_look_again(first_tensor):
+            raise ValueError(f"tensor {first_tensor} is too old for a second look")
+        number, bodies = self._tensors.open(encoded, now + sending_s, first_tensor)
         self._contact.question(now)
         return number, bodies
 
-    def may_look_again(self, first: int) -> bool:
-        """Return whether the next tensor can still say that it is the second one of the frame of tensor `first`.
+    def may_look_again(self, first_tensor: int) -> bool:
+        """Return whether the next tensor can still say that it is the second one of the frame of `first_tensor`.
 
         It cannot if that was too long ago, or in another session.
         """
-        return self._tensors.may_look_again(first)
+        return self._tensors.may_look_again(first_tensor)
 
     def seal(self, tensor: int, bodies: wire.Bytes) -> wire.Bytes | None:
         """Seal (m, bytes) bodies of a tensor into as many datagrams; None if its answer is no longer awaited."""

@@ -76,7 +76,7 @@ class Finished:
     bursts: int  # runs of consecutive datagrams that were lost
     received_bytes: int  # of UDP payload, in the datagrams that were received
     answered_at: float  # by the core's clock
-    again: int | None = None  # the number of its frame's first tensor, if this is the second
+    first_tensor: int | None = None  # the number of its frame's first tensor, if this is the second
 
 
 @dataclass(frozen=True)

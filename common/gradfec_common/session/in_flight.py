@@ -49,12 +49,12 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._tensors)
 
-    def may_look_again(self, first: int) -> bool:
-        """Return whether the next tensor can still say that it is the second one of the frame of `first`.
+    def may_look_again(self, first_tensor: int) -> bool:
+        """Return whether the next tensor can still say that it is the second one of the frame of `first_tensor`.
 
         It cannot in another session: the cloud knows that one's tensors under its own number.
         """
-        return self._first_number <= first < self._next_number <= first + MAX_AGAIN
+        return self._first_number <= first_tensor < self._next_number <= first_tensor + MAX_AGAIN
 
     @property
     def unanswered(self) -> int:
@@ -66,14 +66,14 @@ class InFlight:
         """When the next tensor is closed, whatever has been heard of it."""
         return min((tensor.closes_at for tensor in self._tensors.values()), default=math.inf)
 
-    def open(self, encoded: EncodedTensor, sent_by: float, first: int | None = None) -> tuple[int, Bytes]:
+    def open(self, encoded: EncodedTensor, sent_by: float, first_tensor: int | None = None) -> tuple[int, Bytes]:
         """Number a new tensor, whose last datagram leaves at `sent_by`; return the bodies that are to be sent.
 
-        It may be the second one of the frame whose `first` one has that number. An older one is not awaited for longer:
-        the cloud may then take it as given up when a newer one is.
+        It may be the second one of the frame whose `first_tensor` has that number. An older one is not awaited for
+        longer: the cloud may then take it as given up when a newer one is.
         """
         number, self._next_number = self._next_number, self._next_number + 1
-        again = 0 if first is None else number - first
+        again = 0 if first_tensor is None else number - first_tensor
         bodies, unasked = encoded.bodies(number, again), encoded.plan.unasked
         reserve = bodies[unasked:].copy()
         self._last_closes_at = max(self._last_closes_at, sent_by + self._limits.answer_timeout_s)

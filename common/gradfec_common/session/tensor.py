@@ -27,7 +27,7 @@ class Tensor:
     cut: Cut
     first_at: float
     last_at: float  # when the newest of its datagrams came
-    again: int | None = None  # the number of its frame's first tensor, if this is the second
+    first_tensor: int | None = None  # the number of its frame's first tensor, if this is the second
     closes_at: float = math.inf  # when no more of its datagrams are expected
     timer: int = NEVER  # asks for more, or closes it
     asked: int = 0  # how often more of it was asked for
@@ -97,7 +97,7 @@ class SessionTensors:
             bursts=report.bursts,
             received_bytes=report.received * tensor.arrived.datagram_bytes,
             answered_at=tensor.first_at + tensor.latency_s,
-            again=tensor.again,
+            first_tensor=tensor.first_tensor,
         )
 
 

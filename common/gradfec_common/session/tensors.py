@@ -104,14 +104,14 @@ class Tensors:
         tensor: Tensor | Drop | None = mine.tensors.get(number)
         is_new = tensor is None
         if tensor is None:
-            (form, again), drops, good = _of_one_form(number, bodies, mine.forms)
+            (form, first_tensor), drops, good = _of_one_form(number, bodies, mine.forms)
             bodies, came_at = bodies[good], came_at[good]
             fates = {reason.value: count for reason, count in drops.items()}
             if form is None:
                 return fates, effects
             first_at = float(came_at.min())
             body = bodies[0].tobytes()
-            tensor, effects = self._open(mine, number, form, again, body, first_at, now, leaving=leaving)
+            tensor, effects = self._open(mine, number, form, first_tensor, body, first_at, now, leaving=leaving)
         if isinstance(tensor, Drop):
             fates[tensor.value] = len(bodies)
         elif tensor.state is TensorState.CLOSED:
@@ -221,7 +221,7 @@ class Tensors:
         mine: SessionTensors,
         number: int,
         form: Form,
-        again: int | None,
+        first_tensor: int | None,
         body: bytes,
         first_at: float,
         now: float,
@@ -241,7 +241,7 @@ class Tensors:
         if not has_place:
             return Drop.TENSOR_LIMIT, effects
         self._timers.call_off(mine.unheard.pop(number, NEVER))
-        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, first_at, first_at, again)
+        tensor = mine.tensors[number] = Tensor(Reassembly(body, form.grid), form.cut, first_at, first_at, first_tensor)
         self.fates["opened"] += 1
         self._close_at(mine, number, first_at + self._deadline_s)
         newest = mine.window.newest

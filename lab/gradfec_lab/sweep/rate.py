@@ -85,6 +85,8 @@ class Rates:
         self._uncut = self._ends[uncut.place]
         for _, codec in self._points:
             store.vouch({codec.name: codec.place})
+        for _, looks in self._looks:
+            store.vouch(looks.fingerprints)
         for ends in self._ends.values():
             store.vouch(ends.fingerprints)
 

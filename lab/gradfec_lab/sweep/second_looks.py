@@ -33,6 +33,12 @@ class SecondLooks:
         return [self.first, self.pictures]
 
     @property
+    def fingerprints(self) -> dict[str, str]:
+        """What the answers depend on, beside the networks."""
+        finest = [picture_quality(score) for score in SCORES]
+        return {self.name: f"{self.first.place}, {FIRST_BYTES} bytes, then {self.pictures.place}, qualities {finest}"}
+
+    @property
     def settings(self) -> dict[str, float]:
         """The scores, by how they are called."""
         return {f"below {score:g}": score for score in SCORES}

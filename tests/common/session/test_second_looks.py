@@ -52,7 +52,7 @@ def test_a_second_tensor_says_how_many_numbers_before_it_the_first_one_is(edge, 
     assert again_in(bodies) == {0}
     for _ in range(between):
         opened(edge)
-    second, bodies = opened(edge, first=first)
+    second, bodies = opened(edge, first_tensor=first)
     assert second - first == between + 1
     assert again_in(bodies) == {between + 1}
     assert again_in(opened(edge)[1]) == {0}
@@ -61,7 +61,7 @@ def test_a_second_tensor_says_how_many_numbers_before_it_the_first_one_is(edge, 
 def test_what_a_second_tensor_holds_in_reserve_says_so_too(edge):
     edge.connect()
     first, _ = opened(edge)
-    second, bodies = opened(edge, RESERVED, first=first)
+    second, bodies = opened(edge, RESERVED, first_tensor=first)
     assert edge.core.seal(second, bodies) is not None
     more = edge.core._tensors.asked_for(second, RESERVED.plan.sent)
     assert len(more) == RESERVED.plan.reserve
@@ -73,12 +73,12 @@ def test_it_does_not_matter_whether_the_first_tensor_is_answered_or_closed_or_gi
     answered, closed, given_up = (opened(edge)[0] for _ in range(3))
     edge.hear(result(answered), result(closed), report(closed))
     for first in (answered, closed):
-        assert again_in(opened(edge, first=first)[1]) == {3}
+        assert again_in(opened(edge, first_tensor=first)[1]) == {3}
     for _ in range(6):
         edge.wait(0.4)
         edge.hear(Pong())
     assert given_up in edge.closed
-    assert again_in(opened(edge, first=given_up)[1]) == {3}
+    assert again_in(opened(edge, first_tensor=given_up)[1]) == {3}
 
 
 def test_a_tensor_that_is_too_old_or_was_never_sent_cannot_be_the_first_one(edge):
@@ -91,8 +91,8 @@ def test_a_tensor_that_is_too_old_or_was_never_sent_cannot_be_the_first_one(edge
     assert not edge.core.may_look_again(0)
     for first in (0, MAX_AGAIN + 1):
         with pytest.raises(ValueError, match=f"tensor {first} is too old for a second look"):
-            edge.core.open_tensor(TENSOR, edge.now, first=first)
-    assert opened(edge, first=1)[0] == MAX_AGAIN + 1, "no number was used up"
+            edge.core.open_tensor(TENSOR, edge.now, first_tensor=first)
+    assert opened(edge, first_tensor=1)[0] == MAX_AGAIN + 1, "no number was used up"
 
 
 def test_there_is_no_second_look_in_a_new_session_at_a_tensor_of_the_old_one():
@@ -103,7 +103,7 @@ def test_there_is_no_second_look_in_a_new_session_at_a_tensor_of_the_old_one():
     edge.welcome(session=OTHER)
     assert not edge.core.may_look_again(old), "the cloud's record of it is of another session"
     with pytest.raises(ValueError, match="too old"):
-        edge.core.open_tensor(TENSOR, edge.now, first=old)
+        edge.core.open_tensor(TENSOR, edge.now, first_tensor=old)
     new, _ = opened(edge)
     assert edge.core.may_look_again(new)
 
@@ -124,12 +124,12 @@ def finished(cloud, *tensors):
 @pytest.mark.parametrize("again", [1, 7, MAX_AGAIN])
 def test_the_cloud_tells_of_a_second_tensor_which_one_was_the_first(cloud, again):
     told = finished(cloud, look(80 - again, 0), look(80, again), look(81, 0))
-    assert [(one.tensor, one.again) for one in told] == [(80 - again, None), (80, 80 - again), (81, None)]
+    assert [(one.tensor, one.first_tensor) for one in told] == [(80 - again, None), (80, 80 - again), (81, None)]
 
 
 def test_it_takes_a_second_tensor_whose_first_one_it_has_never_seen(cloud):
     (told,) = finished(cloud, look(80, 5))
-    assert told.again == 75
+    assert told.first_tensor == 75
 
 
 def test_a_part_of_a_second_tensor_with_its_parity_says_it_as_well(cloud):
@@ -138,12 +138,12 @@ def test_a_part_of_a_second_tensor_with_its_parity_says_it_as_well(cloud):
     cloud.answer_all()
     cloud.wait(1)
     (told,) = cloud.took(Finished)
-    assert (told.again, told.result.recovered) == (7, 5)
+    assert (told.first_tensor, told.result.recovered) == (7, 5)
 
 
 def test_the_first_tensor_of_all_may_have_been_the_first_look(cloud):
     (told,) = finished(cloud, look(MAX_AGAIN, MAX_AGAIN))
-    assert told.again == 0
+    assert told.first_tensor == 0
 
 
 @pytest.mark.parametrize("number", [0, 5, MAX_AGAIN - 1])
@@ -167,7 +167,7 @@ def test_of_a_batch_that_opens_a_tensor_the_first_good_one_says_what_it_is(cloud
     assert cloud.counts["collected"] == len(twice)
     cloud.answer_all()
     (told,) = cloud.took(Finished)
-    assert told.again == 6
+    assert told.first_tensor == 6
 
 
 @pytest.mark.parametrize(("begun", "then"), [(0, 3), (3, 0), (3, 4)])
@@ -180,7 +180,7 @@ def test_a_datagram_that_says_something_else_contradicts_an_open_tensor(cloud, b
     cloud.feed(*session.sends(*ours[2:]))
     cloud.answer_all()
     (told,) = cloud.took(Finished)
-    assert told.again == (9 - begun if begun else None)
+    assert told.first_tensor == (9 - begun if begun else None)
 
 
 def test_one_batch_may_have_both_tensors_of_a_frame(cloud):
@@ -189,7 +189,7 @@ def test_one_batch_may_have_both_tensors_of_a_frame(cloud):
     order = np.random.default_rng(2).permutation(len(both))
     cloud.feed(*[both[at] for at in order])
     cloud.answer_all()
-    assert {one.tensor: one.again for one in cloud.took(Finished)} == {4: None, 5: 4}
+    assert {one.tensor: one.first_tensor for one in cloud.took(Finished)} == {4: None, 5: 4}
 
 
 def test_the_bytes_of_these_tests_are_those_that_the_product_sends():
@@ -205,9 +205,9 @@ def test_an_edge_that_looks_again_gets_both_answers_and_the_cloud_tells_that_the
     assert pair.run(5, lambda: pair.edge.connected)
     first = pair.send()
     assert pair.run(5, lambda: len(pair.took(Answered)) == 1)
-    number, bodies = pair.edge.open_tensor(TENSOR, pair.now, first=first)
+    number, bodies = pair.edge.open_tensor(TENSOR, pair.now, first_tensor=first)
     for datagram in pair.edge.seal(number, bodies):
         pair.carry(datagram.tobytes(), pair.address, up=True)
     pair.run(3)
     assert [(one.tensor, one.answer) for one in pair.took(Answered)] == [(first, TIGER_CAT), (number, TIGER_CAT)]
-    assert {one.tensor: one.again for one in pair.took(Finished)} == {first: None, number: first}
+    assert {one.tensor: one.first_tensor for one in pair.took(Finished)} == {first: None, number: first}
