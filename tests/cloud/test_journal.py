@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,6 +153,25 @@ def test_an_answered_tensor_is_told_as_its_record_with_and_without_a_results_fil
             written.saw(FINISHED)
     record = json.loads((tmp_path / "out.jsonl").read_text())
     assert [news for news in told if isinstance(news, Answered)] == [Answered("garden", record, TIGER_CAT.lines())] * 2
+
+
+@pytest.mark.parametrize(("outcome", "is_told"), [("complete", True), ("partial", False)])
+def test_a_second_look_is_a_record_that_names_the_first_and_is_told_if_it_is_of_a_whole_picture(
+    outcome: str, is_told: bool, tmp_path: Path
+) -> None:
+    told: list[News] = []
+    again = replace(FINISHED, tensor=9, result=replace(RESULT, tensor=9, outcome=outcome), first_tensor=5)
+    with ResultsFile(tmp_path / "out.jsonl") as results:
+        written, _ = journal(results, tell=told.append)
+        written.saw(SessionOpened(7, "garden", ("192.0.2.7", 4000)))
+        written.saw(FINISHED)
+        written.saw(again)
+    first, second = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert "first_tensor" not in first
+    assert (second["session"], second["tensor"], second["first_tensor"]) == (first["session"], 9, first["tensor"])
+    assert second["outcome"] == outcome
+    assert [*second].index("first_tensor") == [*second].index("tensor") + 1
+    assert [news.record["tensor"] for news in told if isinstance(news, Answered)] == [5, 9][: 1 + is_told]
 
 
 def test_an_edge_is_told_to_be_connected_as_long_as_it_has_a_session() -> None:
