@@ -122,7 +122,7 @@ class CameraSetup:
         limit = self._unsure(options)
         says_how_fine = options.quality or (options.second_look and options.bytes_per_frame)
         if limit and not says_how_fine:
-            self.coding = coding_for(options, limit.first_bytes)
+            self.coding = replace(coding_for(options, limit.first_bytes), most_bytes=limit.most_bytes)
         self.frame_bytes = self.coding.check()
         self.design = Design(self.coding, options.importance, options.seed)
         if options.compensate and not self.design.compensates:

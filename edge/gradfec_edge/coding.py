@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,7 +56,8 @@ class Coding:
 
     A data symbol may hold `packets_a_datagram` packets, or as many as fit if that is None. With `compensate`, kept
     packets are scaled to make up for dropped ones, if the estimator provides the damage. A `target` makes
-    the quantiser finer or coarser for each tensor. `form` is the number of such tensors in the edge's hello.
+    the quantiser finer or coarser for each tensor. `form` is the number of such tensors in the edge's hello. Frames are
+    planned as if the link carried at most `most_bytes` of each, parity included.
     """
 
     cut: Cut
@@ -66,6 +68,7 @@ class Coding:
     compensate: bool = True
     target: Target | None = None
     form: int = 0
+    most_bytes: float | None = None
 
     def encode(
         self, tensor: Floats, importance: Floats, damage: Floats | None, link: LinkEstimate, each: Each
@@ -81,6 +84,8 @@ class Coding:
 
         Compensation needs `damage` (groups, C, C); it is None if the estimator does not provide it.
         """
+        if self.most_bytes is not None:
+            link = replace(link, frame_bytes=min(link.frame_bytes or math.inf, self.most_bytes))
         sizes, coded, agreement = self.quantiser.sizes(self.grid), None, None
         if sizes is None:  # they depend on the tensor, which must not change after the plan was made
             if self.target:

@@ -263,6 +263,8 @@ class EdgeDaemon:
     def _closed(self, event: Closed) -> None:
         if self._adaptation:
             self._adaptation.closed(event)
+        if self._look:
+            self._look.closed(self._slots.on_its_way(event.tensor), event.sent)
         if story := self._slots.closed(event):
             self._ended(story)
 

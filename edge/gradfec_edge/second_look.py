@@ -47,14 +47,15 @@ class Limit(Protocol):
         """The bytes of UDP payload of a first look, without parity."""
 
     @property
+    def most_bytes(self) -> float | None:
+        """The bytes that a first look may take with parity; None for what the link carries."""
+
+    @property
     def unsure_below(self) -> float:
         """The score below which an answer is unsure."""
 
-    def sent_first(self, size: int) -> None:
-        """Note the bytes of a frame's features, without parity."""
-
-    def sent_again(self, size: int) -> None:
-        """Note the bytes of a frame's picture, without parity."""
+    def sent(self, size: int, *, is_first: bool) -> None:
+        """Note the bytes of UDP payload that a look took: the first one at its frame, or the second."""
 
 
 @dataclass(frozen=True)
@@ -63,35 +64,33 @@ class Score:
 
     unsure_below: float
     first_bytes = FIRST_BYTES
+    most_bytes = None
 
-    def sent_first(self, size: int) -> None:
-        """Do nothing."""
-
-    def sent_again(self, size: int) -> None:
+    def sent(self, size: int, *, is_first: bool) -> None:
         """Do nothing."""
 
 
 class Savings:
-    """The score rises with what frames leave of `frame_bytes` each: what they save pays for the second looks."""
+    """The score rises with what frames leave of `frame_bytes` each: what they save pays for the second looks.
+
+    A first look may take half of them, so that there is something to save.
+    """
 
     def __init__(self, frame_bytes: int) -> None:
         """Begin without savings."""
         self.frame_bytes, self._most = frame_bytes, FRAMES_SAVED * frame_bytes
         self._saved = 0
-        self.first_bytes = min(frame_bytes // 2, FIRST_BYTES)
+        self.first_bytes, self.most_bytes = min(frame_bytes // 2, FIRST_BYTES), frame_bytes / 2
 
     @property
     def unsure_below(self) -> float:
         """The score below which an answer is unsure."""
         return SUREST * max(self._saved, 0) / self._most
 
-    def sent_first(self, size: int) -> None:
-        """Note the bytes of a frame's features, without parity."""
-        self._saved = min(max(self._saved + self.frame_bytes - size, -self._most), self._most)
-
-    def sent_again(self, size: int) -> None:
-        """Note the bytes of a frame's picture, without parity."""
-        self._saved -= size
+    def sent(self, size: int, *, is_first: bool) -> None:
+        """Note the bytes of UDP payload that a look took: the first one at its frame, or the second."""
+        earned = self.frame_bytes if is_first else 0
+        self._saved = min(max(self._saved + earned - size, -self._most), self._most)
 
 
 def picture_quality(unsure_below: float) -> int:
@@ -159,14 +158,10 @@ class SecondLook:
         return self._is_possible
 
     def judge(self, story: Story, result: Result, answer: Answer) -> bool:
-        """Begin a second look at a frame that was answered, if it needs one; return whether it does.
-
-        Call it once for each answer.
-        """
+        """Begin a second look at a frame that was answered, if it needs one; return whether it does."""
         if story.first or story.as_sent is None:
             return False
         limit, sureness = self._options.limit, answer.sureness()
-        limit.sent_first(story.as_sent.data_bytes)
         was_picture = story.as_sent.split == self.place
         if not self._is_possible or was_picture or sureness is None or sureness >= limit.unsure_below:
             return False
@@ -176,6 +171,11 @@ class SecondLook:
         self.begun += 1
         self._queue.put_nowait(Waiting(story, cloud_s))
         return True
+
+    def closed(self, story: Story, datagrams: int) -> None:
+        """Note the end of a tensor of which so many datagrams were sent."""
+        if story.as_sent:
+            self._options.limit.sent(datagrams * story.as_sent.datagram_bytes, is_first=story.first is None)
 
     def _in_time(self, story: Story, size: int, work_s: float) -> bool:
         """Return whether the answer to a picture of `size` bytes of UDP payload can be there in time."""
@@ -202,7 +202,6 @@ class SecondLook:
             coded = await self._coded(story, quality)
             if coded and self._in_time(story, coded[0].wire_bytes, cloud_s):
                 encoded, stages = coded
-                self._options.limit.sent_again((encoded.plan.unasked - encoded.plan.parity) * encoded.datagram_bytes)
                 self._sending.put_look(Outgoing(story.frame, encoded, stages, time.perf_counter(), story.tensor))
                 return
         self._sending.no_look(story.tensor)
@@ -211,6 +210,7 @@ class SecondLook:
         """Return a frame's picture, None if it takes more bytes than there are datagrams for."""
         self._options.picture.quality = quality
         link = self._adaptation.estimate(time.monotonic()) if self._adaptation else UNKNOWN_LINK
+        link = replace(link, request_s=0.0)  # such an answer is late anyway: it may as well wait for what is missing
         try:
             encoded, stages = await asyncio.to_thread(self._options.pipeline.encode, story.frame.image, link)
         except UsageError:

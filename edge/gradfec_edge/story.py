@@ -37,11 +37,6 @@ class Sent(NamedTuple):
     split: str = ""
     part: Place = WHOLE
 
-    @property
-    def data_bytes(self) -> int:
-        """Bytes of UDP payload in all datagrams but those of nothing but parity."""
-        return (self.plan.unasked - self.plan.parity) * self.datagram_bytes
-
 
 @dataclass
 class Story:

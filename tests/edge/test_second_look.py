@@ -77,17 +77,14 @@ WORK_S = 0.06 + USUAL_CODING_S  # what a picture is expected to take edge and cl
 class Spending:
     """A limit that notes what is spent."""
 
-    first_bytes = FIRST_BYTES
+    first_bytes, most_bytes = FIRST_BYTES, None
 
     def __init__(self, score: float = 0.65) -> None:
         self.unsure_below = score
         self.sizes: list[tuple[int, bool]] = []
 
-    def sent_first(self, size: int) -> None:
-        self.sizes.append((size, False))
-
-    def sent_again(self, size: int) -> None:
-        self.sizes.append((size, True))
+    def sent(self, size: int, *, is_first: bool) -> None:
+        self.sizes.append((size, not is_first))
 
 
 class Link:
@@ -204,20 +201,21 @@ def test_without_a_link_that_is_followed_only_the_age_counts(age_s: float) -> No
     assert judging(Spending()).judge(story(age_s), RESULT, answer(0.1)) is (age_s == 0)
 
 
-def test_every_first_answer_is_paid_for_once_whether_or_not_there_is_a_second_look() -> None:
+def test_each_look_is_paid_for_by_what_was_sent_of_it_once_it_is_over() -> None:
     limit = Spending()
     look = judging(limit)
-    for of, score in ((story(), 0.1), (story(), 0.9), (story(split=PICTURES), 0.1), (story(10.0), 0.1)):
-        look.judge(of, RESULT, answer(score))
-    assert limit.sizes == [(FIRST_SIZE, False)] * 4
-    look.judge(story(first=story()), RESULT, answer(0.1))
-    assert len(limit.sizes) == 4, "a second look is paid for when it is coded"
+    look.judge(story(), RESULT, answer(0.1))
+    assert limit.sizes == []
+    look.closed(story(), 7)
+    look.closed(story(first=story()), 9)
+    look.closed(story(as_sent=None), 0)
+    assert limit.sizes == [(7 * ENCODED.datagram_bytes, False), (9 * ENCODED.datagram_bytes, True)]
 
 
 # --- what is sent ---
 
 
-def looked_at(pictures: int) -> tuple[SecondLook, Spending, Outbox]:
+def looked_at(pictures: int) -> tuple[SecondLook, Outbox]:
     """Look again at a frame, so many times."""
     limit, setup = Spending(0.5), setup_of(second_look=0.5)
     assert setup.look is not None
@@ -235,24 +233,22 @@ def looked_at(pictures: int) -> tuple[SecondLook, Spending, Outbox]:
         running.cancel()
 
     asyncio.run(run())
-    return look, limit, outbox
+    return look, outbox
 
 
 def test_the_picture_of_a_frame_is_sent_after_its_first_tensor_in_the_form_of_pictures() -> None:
-    _, limit, outbox = looked_at(2)
+    _, outbox = looked_at(2)
     assert [one.first_tensor for one in outbox.looks] == [0, 1]
     assert all(one.encoded.plan.expected is None for one in outbox.looks), "what a picture gains is no agreement"
     for one in outbox.looks:
         assert (one.encoded.form, one.encoded.split, one.encoded.codec) == (FORM, PICTURES, "avif")
         assert {"preprocess", "encode"} <= one.stages.keys()
         assert one.frame.source == "cat.jpg"
-    plans = [(one.encoded.plan, one.encoded.datagram_bytes) for one in outbox.looks]
-    assert limit.sizes == [((plan.unasked - plan.parity) * size, True) for plan, size in plans]
     assert not outbox.given_up
 
 
 def test_the_score_says_how_fine_the_picture_is() -> None:
-    look, _, outbox = looked_at(1)
+    look, outbox = looked_at(1)
     assert look._options.picture.quality == picture_quality(0.5) == 80
     (one,) = outbox.looks
     coded = PICTURE_CODEC.with_quality(80).encode(NOTHING(PHOTOGRAPH[..., ::-1]).chi, GRID)
@@ -261,12 +257,12 @@ def test_the_score_says_how_fine_the_picture_is() -> None:
 
 
 def test_what_the_next_picture_will_take_is_expected_from_the_last_ones() -> None:
-    look, _, _ = looked_at(0)
+    look, _ = looked_at(0)
     link = look._adaptation = Link()  # type: ignore[assignment]
     look.connected(frozenset({0, FORM}), DEADLINE_S)
     look.judge(story(), RESULT, answer(0.1))
     assert link.sizes == [USUAL_BYTES]
-    look, _, outbox = looked_at(3)
+    look, outbox = looked_at(3)
     link = look._adaptation = Link()  # type: ignore[assignment]
     look.connected(frozenset({0, FORM}), DEADLINE_S)
     look.judge(story(), RESULT, answer(0.1))
@@ -315,19 +311,18 @@ class Camera:
         return encoded_frame(), Stages()
 
 
-def coded(camera: Camera, link: Link, *of: Story) -> tuple[Outbox, Spending]:
+def coded(camera: Camera, link: Link, *of: Story) -> Outbox:
     """Have the pictures of frames coded that are unsure below 0.65."""
 
-    async def run() -> tuple[Outbox, Spending]:
-        limit = Spending()
-        look = judging(limit, link, camera)
+    async def run() -> Outbox:
+        look = judging(Spending(), link, camera)
         camera.picture = look._options.picture
         running = asyncio.ensure_future(look.run())
         for one in of:
             put(look, one)
         await look.until_coded()
         running.cancel()
-        return look._sending, limit  # type: ignore[return-value]
+        return look._sending  # type: ignore[return-value]
 
     return asyncio.run(run())
 
@@ -337,18 +332,16 @@ FINE = picture_quality(0.65)
 
 def test_a_picture_for_which_there_are_too_few_datagrams_is_coded_once_more_as_coarsely_as_can_be() -> None:
     camera = Camera(FINE)
-    outbox, limit = coded(camera, Link(), story())
+    outbox = coded(camera, Link(), story())
     assert camera.qualities == [FINE, COARSEST]
     assert [one.first_tensor for one in outbox.looks] == [3]
-    assert limit.sizes == [(FIRST_SIZE, True)], "only what is sent costs anything"
 
 
 def test_a_picture_that_cannot_be_there_in_time_after_all_is_not_sent_and_the_next_one_is() -> None:
     camera = Camera()
-    outbox, limit = coded(camera, Link(), story(WITHIN_S), story())
+    outbox = coded(camera, Link(), story(WITHIN_S), story())
     assert camera.qualities == [FINE, COARSEST, FINE]
     assert (outbox.given_up, [one.first_tensor for one in outbox.looks]) == ([3], [3])
-    assert limit.sizes == [(FIRST_SIZE, True)]
 
 
 def test_a_picture_that_would_reach_the_cloud_after_its_deadline_is_not_sent() -> None:
@@ -403,8 +396,8 @@ def test_even_noise_at_the_finest_quality_can_be_sent(protect: str | None) -> No
 
 def test_a_score_stays_the_same_whatever_is_spent() -> None:
     limit = Score(0.65)
-    limit.sent_again(10**6)
-    limit.sent_first(10**6)
+    limit.sent(10**6, is_first=False)
+    limit.sent(10**6, is_first=True)
     assert (limit.unsure_below, limit.first_bytes) == (0.65, FIRST_BYTES)
 
 
@@ -417,40 +410,42 @@ def test_the_score_rises_with_what_is_saved_and_falls_with_what_is_spent() -> No
     limit, scores = Savings(8000), list[float]()
     for _ in range(2 * FRAMES_SAVED):
         scores.append(limit.unsure_below)
-        limit.sent_first(2000)
+        limit.sent(2000, is_first=True)
     assert scores[0] == 0
     assert scores == sorted(scores) and scores[-1] == SUREST
-    limit.sent_again(8000)
+    limit.sent(8000, is_first=False)
     assert limit.unsure_below == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED))
-    limit.sent_first(8000)
+    limit.sent(8000, is_first=True)
     assert limit.unsure_below == pytest.approx(SUREST * (1 - 1 / FRAMES_SAVED)), "such a frame saves nothing"
 
 
 def test_of_what_is_saved_beyond_so_many_frames_nothing_is_left() -> None:
     limit = Savings(8000)
     for _ in range(1000):
-        limit.sent_first(0)
+        limit.sent(0, is_first=True)
     for _ in range(FRAMES_SAVED):
         assert limit.unsure_below > 0
-        limit.sent_again(8000)
+        limit.sent(8000, is_first=False)
     assert limit.unsure_below == pytest.approx(0)
 
 
 def test_once_nothing_is_saved_no_answer_is_unsure_until_something_is() -> None:
     limit, debt = Savings(8000), 3 * 8000
-    limit.sent_again(debt)
-    look, frames = judging(limit), int(debt / (8000 - FIRST_SIZE))
-    judged = [look.judge(story(), RESULT, HEAD.no_answer) for _ in range(frames + 1)]  # the least sure answer of all
-    assert judged == [False] * frames + [True]
+    limit.sent(debt, is_first=False)
+    look, frames, judged = judging(limit), debt // 6000, list[bool]()
+    for _ in range(frames + 2):
+        judged.append(look.judge(story(), RESULT, HEAD.no_answer))  # the least sure answer of all
+        limit.sent(2000, is_first=True)
+    assert judged == [False] * (frames + 1) + [True]
 
 
 def test_a_long_time_of_large_frames_is_forgotten_as_saved_bytes_are() -> None:
     limit = Savings(8000)
     for _ in range(10_000):
-        limit.sent_first(9500)
+        limit.sent(9500, is_first=True)
     frames = 0
     while not limit.unsure_below:
-        limit.sent_first(4000)
+        limit.sent(4000, is_first=True)
         frames += 1
     assert frames == 2 * FRAMES_SAVED + 1
 
@@ -471,14 +466,14 @@ def test_on_average_a_frame_takes_the_bytes_that_were_asked_for(
     total, most, owed, scores = 0, 0, list[int](), list[float]()
     for sureness in rng.uniform(0, 0.9, count):
         first = round(mean * features * rng.uniform(0.7, 1.3))
-        limit.sent_first(first)
+        limit.sent(first, is_first=True)
         total += first
         scores.append(limit.unsure_below)
         if sureness < limit.unsure_below:
             owed.append(round(mean * pictures * rng.uniform(0.5, 1.5)))
             most = max(most, owed[-1])
         if len(owed) > late:
-            limit.sent_again(owed[0])
+            limit.sent(owed[0], is_first=False)
             total += owed.pop(0)
     assert total <= count * mean + most * (late + 1)
     assert total >= 0.97 * count * mean - FRAMES_SAVED * mean
@@ -488,7 +483,7 @@ def test_on_average_a_frame_takes_the_bytes_that_were_asked_for(
 def test_with_sure_answers_fewer_bytes_are_taken_than_were_asked_for() -> None:
     limit, looks = Savings(8000), 0
     for _ in range(500):
-        limit.sent_first(2400)
+        limit.sent(2400, is_first=True)
         looks += limit.unsure_below > 0.97
     assert looks == 0
 
@@ -498,14 +493,16 @@ def test_with_sure_answers_fewer_bytes_are_taken_than_were_asked_for() -> None:
 
 @pytest.mark.parametrize("unsure", [0.2, 0.5])
 def test_frames_in_a_row_get_as_many_second_looks_as_the_mean_allows(unsure: float) -> None:
-    rng, mean, size = np.random.default_rng(4), 6000, 15_000
+    rng, mean, picture = np.random.default_rng(4), 6000, 12
     limit = Savings(mean)
     look = judging(limit)
-    total = 0
+    sizes = list[int]()
     for sure in rng.random(600) > unsure:
-        total += FIRST_SIZE
-        if look.judge(story(), RESULT, answer(0.99 if sure else float(rng.uniform(0, 0.6)))):
-            limit.sent_again(size)
-            total += size
-    assert total / 600 < 1.1 * mean
-    assert total / 600 > (0.9 * mean if unsure == 0.5 else FIRST_SIZE + 0.15 * size)
+        looks = look.judge(story(), RESULT, answer(0.99 if sure else float(rng.uniform(0, 0.6))))
+        look.closed(story(), 2)
+        if looks:
+            look.closed(story(first=story()), picture)
+        sizes.append((2 + picture * looks) * ENCODED.datagram_bytes)
+    total = sum(sizes) / 600
+    assert total < 1.05 * mean
+    assert total > min(0.9 * mean, (2 + 0.6 * unsure * picture) * ENCODED.datagram_bytes)
