@@ -99,7 +99,7 @@ IMPORTANCE = (
     metavar="N",
     help="Bytes a frame, headers included, parity not. Each frame has about so many: a bottleneck's latents are "
     f"rounded as finely as they allow. But from {MEAN_FROM} on, for a classifier, without --codec, --split and "
-    "--second-look, it is the mean: most frames take fewer, and the saved bytes pay for second looks.",
+    "--second-look, it is the mean, with parity: most frames take fewer, and what they save pays for second looks.",
 )
 @camera_option(
     "--second-look",
