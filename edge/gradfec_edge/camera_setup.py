@@ -163,7 +163,7 @@ class CameraSetup:
     def _second_look(self, limit: Limit) -> Look:
         picture = PictureOfQuality(PICTURE_CODEC)
         forms = self.forms
-        coding = look_coding(self.coding, picture, 0)
+        coding = look_coding(self.coding, picture)
         form = coding.cut, coding.grid.rows
         number = forms.index(form) if form in forms else len(forms)
         return Look(Design(replace(coding, form=number)), picture, limit)

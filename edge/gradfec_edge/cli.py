@@ -107,7 +107,7 @@ IMPORTANCE = (
     metavar="SCORE",
     help="Of a frame whose answer has a lower score, send the picture, too, if the link has time for it: most wrong "
     "answers have low scores. For classifiers with a bottleneck, whose features then take 2 to 3 kB; 0.65 sends about "
-    "a quarter of the frames twice, 0.8 a third.  [default: never, 0; or as often as --bytes-per-frame allows]",
+    "a quarter of the frames twice, 0.85 two in five.  [default: never, 0; or as often as --bytes-per-frame allows]",
 )
 @camera_option(
     "--packets-per-datagram",

@@ -260,12 +260,12 @@ def picture_coding(coding: Coding) -> Coding | None:
     return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=1)
 
 
-def look_coding(coding: Coding, target: Target, form: int) -> Coding:
+def look_coding(coding: Coding, target: Target) -> Coding:
     """Return how to send the picture for a second look, protected as `coding` is; `target` says how fine it is."""
     base = base_of(coding.cut.network)
     cut = base.cut(base.input.name)
     policy = _informed(coding.policy, cut, PICTURE_CODEC)
-    return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target, form=form)
+    return Coding(cut, _grid(cut, None), PICTURE_CODEC, policy, target=target)
 
 
 def _worth_of_pictures(cut: Cut, room: Room) -> Worth:

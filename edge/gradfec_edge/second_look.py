@@ -137,7 +137,7 @@ class SecondLook:
     ) -> None:
         """Join the parts; `spread_s` returns over how many seconds bytes are spread."""
         self._options, self._sending, self._adaptation, self._spread_s = options, sending, adaptation, spread_s
-        self._is_possible = False  # whether the cloud takes pictures
+        self.is_possible = False  # whether the cloud takes pictures
         self._deadline_s = 0.0  # after which the cloud takes what there is of a picture
         self._picture_bytes, self._coding_s = USUAL_BYTES, USUAL_CODING_S  # smoothed
         self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
@@ -145,17 +145,12 @@ class SecondLook:
 
     def connected(self, forms: frozenset[int], deadline_s: float) -> None:
         """Note which forms the cloud takes: without pictures there are no second looks."""
-        self._is_possible, self._deadline_s = self._options.pipeline.coding.form in forms, deadline_s
+        self.is_possible, self._deadline_s = self._options.pipeline.coding.form in forms, deadline_s
 
     @property
     def place(self) -> str:
         """Where the network is cut for a picture: its input."""
         return self._options.pipeline.coding.split
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether the cloud takes pictures."""
-        return self._is_possible
 
     def judge(self, story: Story, result: Result, answer: Answer) -> bool:
         """Begin a second look at a frame that was answered, if it needs one; return whether it does."""
@@ -163,7 +158,7 @@ class SecondLook:
             return False
         limit, sureness = self._options.limit, answer.sureness()
         was_picture = story.as_sent.split == self.place
-        if not self._is_possible or was_picture or sureness is None or sureness >= limit.unsure_below:
+        if not self.is_possible or was_picture or sureness is None or sureness >= limit.unsure_below:
             return False
         cloud_s = sum(result.stages_ms.get(stage, 0.0) for stage in CLOUD_STAGES) / 1000
         if not self._in_time(story, round(self._picture_bytes), cloud_s + self._coding_s):

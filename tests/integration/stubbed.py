@@ -8,13 +8,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.integration.toy_runtimes import put_in_place, run
 
 from gradfec_cli.daemons import MODULES, Daemon, daemon
 from gradfec_common.networks import Cut
@@ -78,24 +81,13 @@ class BackEnd:
         return probabilities
 
 
-def put_toys_in_place() -> None:
-    """Let the modules that import a runtime be found imported already."""
-    for name, model in (
-        ("gradfec_edge.frontend.litert_runtime", FrontEnd),
-        ("gradfec_cloud.backend.litert_runtime", BackEnd),
-    ):
-        sys.modules[name] = types.ModuleType(name)
-        setattr(sys.modules[name], f"LiteRT{model.__name__}", model)
+if __name__ == "__main__":
+    put_in_place(FrontEnd, BackEnd)
     for name in ("tensorflow", "keras", "ai_edge_litert.interpreter"):
         sys.modules[name] = None  # type: ignore[assignment]  # importing them is an error
-
-
-if __name__ == "__main__":
-    put_toys_in_place()
     from gradfec_edge import health
     from gradfec_host import progress
 
     health.PATIENCE_S = float(os.environ.get("PATIENCE_S", health.PATIENCE_S))
     progress.EVERY_S = float(os.environ.get("EVERY_S", progress.EVERY_S))
-    command = import_module(f"{sys.argv[1]}.cli").main
-    command(sys.argv[2:], prog_name=sys.argv[1].replace("_", "-"))
+    run(sys.argv[1], sys.argv[2:])

@@ -6,10 +6,8 @@ Tests import `toy_daemon`; run as a script, this module is such a daemon.
 from __future__ import annotations
 
 import sys
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy.typing as npt
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.common.networks.toy import TOY, back_end, front_end
+from tests.integration.toy_runtimes import put_in_place, run
 
 from gradfec_cli.daemons import MODULES, Daemon, daemon
 from gradfec_common.networks import NETWORKS, Cut
@@ -68,13 +67,8 @@ def main(package: str, arguments: list[str]) -> None:
 
     NETWORKS[TOY.name] = TOY
     weights.ensure_weights = lambda network, *_: network  # type: ignore[assignment,return-value]
-    for name, model in (
-        ("gradfec_edge.frontend.litert_runtime", FrontEnd),
-        ("gradfec_cloud.backend.litert_runtime", BackEnd),
-    ):
-        sys.modules[name] = types.ModuleType(name)
-        setattr(sys.modules[name], f"LiteRT{model.__name__}", model)
-    import_module(f"{package}.cli").main(arguments, prog_name=package.replace("_", "-"))
+    put_in_place(FrontEnd, BackEnd)
+    run(package, arguments)
 
 
 if __name__ == "__main__":

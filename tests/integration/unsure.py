@@ -9,13 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-import types
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.integration.toy_runtimes import put_in_place, run
 
 from gradfec_cli.daemons import MODULES, Daemon, daemon
 from gradfec_common.networks import Cut
@@ -79,13 +82,8 @@ def main(package: str, arguments: list[str]) -> None:
 
     camera_setup.AT_LATEST_S = LATE_S
     weights.ensure_weights = lambda network, *_: network  # type: ignore[assignment,return-value]
-    for name, model in (
-        ("gradfec_edge.frontend.litert_runtime", FrontEnd),
-        ("gradfec_cloud.backend.litert_runtime", BackEnd),
-    ):
-        sys.modules[name] = types.ModuleType(name)
-        setattr(sys.modules[name], f"LiteRT{model.__name__}", model)
-    import_module(f"{package}.cli").main(arguments, prog_name=package.replace("_", "-"))
+    put_in_place(FrontEnd, BackEnd)
+    run(package, arguments)
 
 
 if __name__ == "__main__":

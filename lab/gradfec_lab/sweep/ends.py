@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gradfec_common.conceal import Concealment
 from gradfec_common.decode import decode_tensor
 from gradfec_common.packets import PacketGrid
+from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_common.reassembly import Reassembly
 from gradfec_common.transmit import EncodedTensor
 from gradfec_edge.coding import Coding
@@ -125,6 +126,13 @@ def received(encoded: EncodedTensor, arrived: Mask, grid: PacketGrid) -> Reassem
     refused = tensor.add(bodies)
     assert not refused, "a datagram of ours that the cloud refuses"  # noqa: S101
     return tensor
+
+
+def sent_whole(coding: Coding, features: Features, ends: Ends) -> tuple[Floats, int]:
+    """Return what the cloud decodes of features, nothing lost, and the bytes of UDP payload that they took."""
+    assert features.scores is not None, "ends rank packets"  # noqa: S101
+    encoded = coding.encode(features.chi, features.scores, features.damage, UNKNOWN_LINK, map)
+    return delivered(encoded, np.ones(encoded.plan.sent, bool), coding.grid, ends.conceal), encoded.wire_bytes
 
 
 def delivered(encoded: EncodedTensor, arrived: Mask, grid: PacketGrid, conceal: Concealment) -> Floats:

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-import numpy as np
 
-from gradfec_common.protect import UNKNOWN_LINK
 from gradfec_host.console import CONTEXT, plain_errors
 from gradfec_lab.sweep.arguments import names_list
 from gradfec_lab.sweep.codecs import Codec, make_codec
-from gradfec_lab.sweep.ends import Ends, Floats, Image, delivered, ends_of
+from gradfec_lab.sweep.ends import Ends, Floats, Image, ends_of, sent_whole
 from gradfec_lab.sweep.engine import REFERENCE
 from gradfec_lab.sweep.report import Grid, Report, Row, lossless, measure, measures, percents
 from gradfec_lab.sweep.second_looks import NAME as SECOND_LOOKS
@@ -36,9 +34,8 @@ CODECS = "bottleneck,second-look,sqrt,uniform8,jpeg,webp,avif"
     default=CODECS,
     metavar="NAMES",
     help="bottleneck, the shipped one, or FILE.npz from gradfec train-codec, with qualities of 1 to 9; second-look, as "
-    "gradfec-edge --second-look, with scores of 0.3 to 0.95; sqrt and "
-    "uniform, with 2 to 8 bits; jpeg, webp and progressive, with qualities of 2 to 90, avif, of 20 to 90; or a single "
-    "one: webp:20.",
+    "gradfec-edge --second-look, with scores of 0.3 to 0.95; sqrt and uniform, with 2 to 8 bits; jpeg, webp and "
+    "progressive, with qualities of 2 to 90, avif, of 20 to 90; or a single one: webp:20.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def rate(study: Study, codecs: str, as_json: bool) -> None:
@@ -111,12 +108,10 @@ class Rates:
     def _tensors(self, points: list[tuple[Point, Codec]], ends: Ends, image: Image, record: Record) -> Iterator[Floats]:
         """Yield what the cloud decodes at each point, and note its bytes."""
         features = ends.features(image)
-        assert features.scores is not None, "ends rank packets"  # noqa: S101
         for point, codec in points:
-            coding = codec.at(point.setting)
-            encoded = coding.encode(features.chi, features.scores, features.damage, UNKNOWN_LINK, map)
-            record.numbers[point.bytes] = float(encoded.wire_bytes)
-            yield delivered(encoded, np.ones(encoded.plan.sent, bool), coding.grid, ends.conceal)
+            tensor, size = sent_whole(codec.at(point.setting), features, ends)
+            record.numbers[point.bytes] = float(size)
+            yield tensor
 
 
 def report(study: Study, codecs: list[Codec | SecondLooks]) -> Report:
